@@ -1,0 +1,182 @@
+package nsmount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Namespace is a locked thread inside a mount namespace. Its root and working
+// directory are the namespace's root. It serves any goroutine, one call at a
+// time, and ends with Close.
+type Namespace struct {
+	work chan func()
+	done chan struct{}
+	tid  int
+}
+
+// Enter starts a thread in the mount namespace that ns means: a pidfd, or a
+// file of /proc/PID/ns/mnt. The caller keeps ns. It needs CAP_SYS_ADMIN and
+// CAP_SYS_CHROOT, setns(2).
+func Enter(ns *os.File) (*Namespace, error) {
+	return start(func() error { return enter(ns) })
+}
+
+// EnterCopy starts a thread in a private copy of the mount namespace that ns
+// means: what happens there is seen nowhere else. The copy's mounts are slaves
+// of the originals, so a clone taken from it keeps its link to the host's mount.
+func EnterCopy(ns *os.File) (*Namespace, error) {
+	return start(func() error {
+		if err := enter(ns); err != nil {
+			return err
+		}
+		return copyNamespace(Slave)
+	})
+}
+
+// Here starts a thread in the mount namespace that the process was started in.
+func Here() (*Namespace, error) {
+	return start(func() error { return nil })
+}
+
+func enter(ns *os.File) error {
+	err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS)
+	runtime.KeepAlive(ns)
+	if err != nil {
+		return &OpError{Op: "setns", Target: ns.Name(), Flags: "mount namespace", Err: err}
+	}
+	return nil
+}
+
+// copyNamespace puts the calling thread into a copy of its mount namespace,
+// from which nothing travels back.
+func copyNamespace(p Propagation) error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return &OpError{Op: "unshare", Target: "mount namespace", Err: err}
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|uintptr(p), ""); err != nil {
+		return &OpError{Op: "mount", Target: "/", Flags: fmt.Sprintf("recursive %#x", uint64(p)), Err: err}
+	}
+	return nil
+}
+
+func start(prepare func() error) (*Namespace, error) {
+	n := &Namespace{work: make(chan func()), done: make(chan struct{})}
+	ready := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends here
+		// setns(2) with CLONE_NEWNS is EINVAL while root and cwd are shared.
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			ready <- &OpError{Op: "unshare", Target: "thread", Flags: "fs", Err: err}
+			return
+		}
+		if err := prepare(); err != nil {
+			ready <- err
+			return
+		}
+		n.tid = unix.Gettid()
+		ready <- nil
+		for f := range n.work {
+			f()
+		}
+		close(n.done)
+	}()
+	if err := <-ready; err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// Do runs f on the namespace's thread and returns its error. When ctx ends
+// first, Do returns without waiting: the thread may hang in a lookup on a file
+// system that the service serves itself (FUSE), and what f does later has no
+// reader any more.
+func (n *Namespace) Do(ctx context.Context, f func() error) error {
+	result := make(chan error, 1)
+	select {
+	case n.work <- func() { result <- f() }:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the namespace thread: %w", ctx.Err())
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a call in the mount namespace (a file system there may hang): %w", ctx.Err())
+	}
+}
+
+// Close ends the thread. It does not wait for a call that hangs.
+func (n *Namespace) Close() error {
+	close(n.work)
+	return nil
+}
+
+// Table reads the mount table as the namespace's thread sees it.
+func (n *Namespace) Table() (*Table, error) {
+	path := fmt.Sprintf("/proc/self/task/%d/mountinfo", n.tid)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read mount table: %w", err)
+	}
+	return ParseTable(data)
+}
+
+// Unshare puts the calling thread into a mount namespace of its own whose
+// mounts follow the original's, and are shared again below: what systemd does
+// for a service (mount_namespaces(7)). It implies CLONE_FS, so it works in a
+// process with many threads, but only the calling one moves; what is executed
+// from it is in the new namespace.
+func Unshare(p Propagation) error {
+	if err := copyNamespace(Slave); err != nil {
+		return err
+	}
+	if p == Slave {
+		return nil
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|uintptr(p), ""); err != nil {
+		return &OpError{Op: "mount", Target: "/", Flags: fmt.Sprintf("recursive %#x", uint64(p)), Err: err}
+	}
+	return nil
+}
+
+// OpenInRoot opens path as seen from the calling thread's root: symbolic links
+// are followed and stay inside it, magic links are not followed, openat2(2).
+func OpenInRoot(path string, flags int) (*os.File, error) {
+	root, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := openBeneath(root, path, flags, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+	if err != nil {
+		var pe *os.PathError
+		if errors.As(err, &pe) {
+			pe.Path = path
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// OpenBelow opens rel below dir. It crosses mounts but follows no link of any
+// kind and cannot leave dir.
+func OpenBelow(dir *os.File, rel string, flags int) (*os.File, error) {
+	return openBeneath(dir, rel, flags, beneath)
+}
+
+// MountID is the id of the mount that f lies on, as in the mount table of its
+// namespace (statx(2), STATX_MNT_ID, Linux 5.8), and whether f is its root.
+func MountID(f *os.File) (id int, root bool, err error) {
+	var st unix.Statx_t
+	err = unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID|unix.STATX_TYPE, &st)
+	runtime.KeepAlive(f)
+	if err != nil {
+		return 0, false, &OpError{Op: "statx", Target: f.Name(), Err: err}
+	}
+	return int(st.Mnt_id), st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+}

@@ -1,0 +1,211 @@
+package nsmount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits says what the kernel, or its configuration, cannot do. [Probe] fills it
+// in; tests set it to walk the other paths.
+type Limits struct {
+	NoBeneath  bool // MOVE_MOUNT_BENEATH, Linux 6.5
+	NoLowerdir bool // lowerdir+, Linux 6.7
+	NoUserNS   bool // a user namespace of our own, to lock trees in
+}
+
+// Probe asks the kernel what it can do, cheaply: what is expensive to ask is
+// found when it is first needed.
+func Probe() Limits { return Limits{NoBeneath: !HaveBeneath()} }
+
+// ErrNoLock says that trees cannot be locked, since the host forbids user
+// namespaces.
+var ErrNoLock = errors.New("user namespaces are not available")
+
+// Scratch is a private namespace of ours in which trees are put together: a
+// mount can only be dressed with others while it is attached somewhere (a
+// detached one takes children from Linux 6.15 only). Its thread's root stays the
+// host's, the workbench is reached by descriptor.
+type Scratch struct {
+	ns     *Namespace
+	bench  *os.File // a tmpfs on top of the namespace's root
+	spots  int
+	limits Limits
+}
+
+// NewScratch makes a scratch namespace, a copy of the process's own.
+func NewScratch(limits Limits) (*Scratch, error) {
+	s := &Scratch{limits: limits}
+	ns, err := start(func() error {
+		if err := copyNamespace(Private); err != nil {
+			return err
+		}
+		return s.layBench()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make scratch namespace: %w", err)
+	}
+	s.ns = ns
+	return s, nil
+}
+
+// layBench mounts a tmpfs over the namespace's root. Whoever enters this
+// namespace, or a copy of it, has the bench as root: setns(2) steps to the top
+// of what is mounted on "/".
+func (s *Scratch) layBench() error {
+	t, err := MountFS(FSConfig{Type: "tmpfs", Attr: AttrNoDev | AttrNoSuid | AttrNoExec})
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return errors.Join(err, t.Close())
+	}
+	defer root.Close()
+	if err := t.Attach(root); err != nil {
+		return errors.Join(err, t.Close())
+	}
+	s.bench = t.f
+	return nil
+}
+
+// Close dissolves the namespace and all that is attached in it.
+func (s *Scratch) Close() error { return errors.Join(s.ns.Close(), s.bench.Close()) }
+
+// Do runs f on the scratch namespace's thread.
+func (s *Scratch) Do(ctx context.Context, f func() error) error { return s.ns.Do(ctx, f) }
+
+// Spot is a place on the bench with a tree attached.
+type Spot struct {
+	name string
+	dir  *os.File // the attached tree's root, O_PATH
+}
+
+// Dir is the attached tree's root; the spot keeps ownership.
+func (p *Spot) Dir() *os.File { return p.dir }
+
+// Close closes the spot's descriptor.
+func (p *Spot) Close() error { return p.dir.Close() }
+
+// Attach puts the tree on the bench. Must be called on the scratch thread.
+func (s *Scratch) Attach(t *Tree) (*Spot, error) {
+	spot := &Spot{name: strconv.Itoa(s.spots)}
+	s.spots++
+	place, err := s.place(spot.name, t)
+	if err != nil {
+		return nil, err
+	}
+	defer place.Close()
+	if err := t.Attach(place); err != nil {
+		return nil, err
+	}
+	spot.dir, err = openBeneath(s.bench, spot.name, unix.O_PATH, beneath)
+	return spot, err
+}
+
+// place makes what a tree can be attached to: a directory for a directory, else
+// a file.
+func (s *Scratch) place(name string, t *Tree) (*os.File, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(t.f.Fd()), &st); err != nil {
+		return nil, &OpError{Op: "fstat", Target: t.f.Name(), Err: err}
+	}
+	var err error
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		err = unix.Mkdirat(int(s.bench.Fd()), name, 0o700)
+	} else {
+		err = unix.Mknodat(int(s.bench.Fd()), name, unix.S_IFREG|0o600, 0)
+	}
+	if err != nil {
+		return nil, &OpError{Op: "make place", Target: name, Err: err}
+	}
+	return openBeneath(s.bench, name, unix.O_PATH, beneath)
+}
+
+// CopyFile makes a tree of a file of our own with the given content and mode:
+// what is bound in place of a file that is gone. Must be called on the scratch
+// thread.
+func (s *Scratch) CopyFile(content []byte, mode uint32) (*Tree, error) {
+	name := "file" + strconv.Itoa(s.spots)
+	s.spots++
+	fd, err := unix.Openat(int(s.bench.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return nil, &OpError{Op: "open", Target: name, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), name)
+	_, werr := f.Write(content)
+	if err := errors.Join(werr, f.Chmod(os.FileMode(mode&0o777)), f.Close()); err != nil {
+		return nil, fmt.Errorf("copy file: %w", err)
+	}
+	p, err := openBeneath(s.bench, name, unix.O_PATH, beneath)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	return CloneDir(p, false, AttrReadOnly|AttrNoDev|AttrNoSuid)
+}
+
+// Take clones what is attached at the spot, with all that is mounted below it.
+// Must be called on the scratch thread.
+func (s *Scratch) Take(spot *Spot) (*Tree, error) { return clone(spot.dir, true) }
+
+// MountOverlay mounts an overlay on kernels without lowerdir+, or whose overlays
+// take no layer from a detached mount (before 6.15): the trees that own the layers
+// are attached here first, and on the oldest the options go through mount(2),
+// which takes one page. Must be called on the scratch thread.
+func (s *Scratch) MountOverlay(o Overlay, owners []*Tree) (*Tree, error) {
+	for _, t := range owners {
+		spot, err := s.Attach(t)
+		if err != nil {
+			return nil, err
+		}
+		_ = spot.Close()
+	}
+	if !s.limits.NoLowerdir {
+		t, err := MountOverlay(o)
+		if !errors.Is(err, ErrNotSupported) {
+			return t, err
+		}
+	}
+	return s.mountOverlayByPath(o)
+}
+
+func (s *Scratch) mountOverlayByPath(o Overlay) (*Tree, error) {
+	var lower []string
+	for i := len(o.Layers) - 1; i >= 0; i-- {
+		lower = append(lower, fdPath(o.Layers[i]))
+	}
+	lower = append(lower, fdPath(o.Base))
+	data := "lowerdir=" + strings.Join(lower, ":")
+	for _, opt := range overlayOptions {
+		data += "," + opt.Key + "=" + opt.Value
+	}
+	if len(data) >= os.Getpagesize() {
+		return nil, &OpError{Op: "mount", FSType: "overlay", Target: o.Source, Err: fmt.Errorf(
+			"%d layers do not fit into the one page of options that this kernel takes: use fewer extensions, or Linux 6.7", len(lower))}
+	}
+	name := "overlay" + strconv.Itoa(s.spots)
+	s.spots++
+	if err := unix.Mkdirat(int(s.bench.Fd()), name, 0o700); err != nil {
+		return nil, &OpError{Op: "mkdir", Target: name, Err: err}
+	}
+	place, err := openBeneath(s.bench, name, unix.O_PATH, beneath)
+	if err != nil {
+		return nil, err
+	}
+	defer place.Close()
+	if err := unix.Mount(o.Source, fdPath(place), "overlay", unix.MS_RDONLY, data); err != nil {
+		return nil, &OpError{Op: "mount", FSType: "overlay", Target: o.Source, Err: err}
+	}
+	at, err := openBeneath(s.bench, name, unix.O_PATH, beneath)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	return CloneDir(at, false, o.Attr)
+}
