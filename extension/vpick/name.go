@@ -1,0 +1,82 @@
+package vpick
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/extexec/extexec/extension/architecture"
+	"github.com/extexec/extexec/extension/version"
+)
+
+// Unlimited is the number of tries of an entry whose name counts none.
+const Unlimited uint = math.MaxUint
+
+// parseName reads an entry's name: BASENAME_VERSION[_ARCH][+LEFT[-DONE]]SUFFIX.
+// It says false for a name that is no candidate at all. A candidate that cannot
+// be used has Why set.
+func (p place) parseName(name string) (Candidate, bool) {
+	rest := name
+	if p.basename != "" {
+		var ok bool
+		if rest, ok = strings.CutPrefix(name, p.basename+"_"); !ok {
+			return Candidate{}, false
+		}
+	}
+	rest, ok := strings.CutSuffix(rest, p.suffix)
+	if !ok {
+		return Candidate{}, false
+	}
+	c := Candidate{Path: join(p.dir, name), Name: name, TriesLeft: Unlimited, TriesDone: Unlimited}
+
+	// A "+" that does not start a counter stays, and makes the version invalid.
+	if at := strings.LastIndexByte(rest, '+'); at >= 0 {
+		if left, done, ok := parseTries(rest[at+1:]); ok {
+			c.TriesLeft, c.TriesDone, rest = left, done, rest[:at]
+		}
+	}
+	// systemd cuts an unknown word off as well: foo_bar_1.0 has version "bar".
+	if at := strings.LastIndexByte(rest, '_'); at >= 0 {
+		if word := rest[at+1:]; architecture.Known(word) {
+			c.Arch = word
+		}
+		rest = rest[:at]
+	}
+	c.Version = rest
+	switch {
+	case temporary(name):
+		c.Why = "has the name of an unfinished file"
+	case !version.Valid(rest):
+		c.Why = fmt.Sprintf("has no valid version in its name (%q)", rest)
+	}
+	return c, true
+}
+
+// parseTries reads LEFT or LEFT-DONE.
+func parseTries(s string) (left, done uint, ok bool) {
+	leftText, doneText, both := strings.Cut(s, "-")
+	if left, ok = parseCount(leftText); !ok {
+		return 0, 0, false
+	}
+	if both {
+		if done, ok = parseCount(doneText); !ok {
+			return 0, 0, false
+		}
+	}
+	return left, done, true
+}
+
+// parseCount reads a number of 32 bits, as systemd's counters have, without a
+// sign.
+func parseCount(s string) (uint, bool) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	return uint(n), err == nil
+}
+
+// temporary says whether a name is one that tools give to what they have not
+// finished yet.
+func temporary(name string) bool {
+	return strings.HasPrefix(name, ".#") || strings.HasPrefix(name, ".sysupdate.") ||
+		strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, "~")
+}
