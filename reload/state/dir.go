@@ -1,0 +1,175 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxFile bounds what is read into memory. A record of 500 layers is 200 KiB.
+const maxFile = 16 << 20
+
+// A dir is an open directory; its operations look no path up but the last
+// component.
+type dir struct {
+	f     *os.File // its name is the path
+	reach func(operation string)
+}
+
+// openDir opens the directory at path. Its last component must not be a symlink.
+func openDir(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// makeDir opens the directory at path and makes it first, and up to two levels
+// above it, where they are missing: ours, but not the /run or /var/lib that they
+// are in. What it makes has exactly the given mode, whatever the umask is: that of
+// run is the unit's UMask=.
+func makeDir(path string, mode fs.FileMode) (*os.File, error) {
+	f, err := openDir(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	up := filepath.Dir(path)
+	for _, p := range []string{filepath.Dir(up), up, path} {
+		err := os.Mkdir(p, mode)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err == nil {
+			err = os.Chmod(p, mode)
+		}
+		if err == nil {
+			err = syncPath(filepath.Dir(p))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return openDir(path)
+}
+
+// syncPath makes what was created in a directory survive a power cut.
+func syncPath(path string) error {
+	f, err := openDir(path)
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil // a symlink to a directory, for example /var/lib elsewhere
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// read returns the contents of a regular file of at most maxFile bytes. It is on
+// the path of every reload, so it does without an os.File.
+func (d dir) read(name string) ([]byte, error) {
+	// O_NONBLOCK: a fifo in this place must not stop us.
+	fd, err := unix.Openat(int(d.f.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: d.path(name), Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: d.path(name), Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fmt.Errorf("read %q: not a regular file", d.path(name))
+	}
+	if st.Size > maxFile {
+		return nil, fmt.Errorf("read %q: %d bytes long, %d are allowed", d.path(name), st.Size, maxFile)
+	}
+	// A file that is there is never written again, only replaced: but for the lock.
+	b := make([]byte, st.Size)
+	n := 0
+	for n < len(b) {
+		m, err := unix.Read(fd, b[n:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, &fs.PathError{Op: "read", Path: d.path(name), Err: err}
+		}
+		if m == 0 {
+			break
+		}
+		n += m
+	}
+	return b[:n], nil
+}
+
+// replace makes name a file with these contents: all of it or nothing, whenever
+// the process or the machine stops.
+func (d dir) replace(name string, contents []byte, mode uint32) error {
+	tmp := name + ".tmp"
+	if err := d.writeSynced(tmp, contents, mode); err != nil {
+		d.at("remove " + tmp)
+		return errors.Join(err, d.remove(tmp))
+	}
+	return d.rename(tmp, name)
+}
+
+func (d dir) writeSynced(name string, contents []byte, mode uint32) error {
+	d.at("create " + name)
+	f, err := d.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	// The umask may have taken bits away, and a file that a crash left has its own.
+	err = f.Chmod(fs.FileMode(mode))
+	if err == nil {
+		d.at("write " + name)
+		_, err = f.Write(contents)
+	}
+	if err == nil {
+		d.at("sync " + name)
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// rename renames within the directory and makes that survive a power cut.
+func (d dir) rename(from, to string) error {
+	d.at("rename " + from)
+	fd := int(d.f.Fd())
+	if err := unix.Renameat(fd, from, fd, to); err != nil {
+		return &os.LinkError{Op: "rename", Old: d.path(from), New: d.path(to), Err: err}
+	}
+	d.at("sync directory after " + to)
+	return d.f.Sync()
+}
+
+// remove removes a file; that it is not there is no error.
+func (d dir) remove(name string) error {
+	err := unix.Unlinkat(int(d.f.Fd()), name, 0)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return &fs.PathError{Op: "remove", Path: d.path(name), Err: err}
+	}
+	return nil
+}
+
+func (d dir) open(name string, flags int, mode uint32) (*os.File, error) {
+	fd, err := unix.Openat(int(d.f.Fd()), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: d.path(name), Err: err}
+	}
+	return os.NewFile(uintptr(fd), d.path(name)), nil
+}
+
+func (d dir) path(name string) string { return filepath.Join(d.f.Name(), name) }
+
+func (d dir) at(operation string) {
+	if d.reach != nil {
+		d.reach(operation)
+	}
+}

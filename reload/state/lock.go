@@ -1,0 +1,154 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const lockFile = "lock"
+
+// A Lock is the right to change what is remembered of a unit. It holds both
+// directories open.
+type Lock struct {
+	unit    *Unit
+	file    *os.File
+	record  dir
+	memory  dir // its f is nil where there is none
+	warning *Warning
+	checked bool // the record was looked at and may be replaced
+}
+
+// Lock takes the lock of the unit, and makes its directories where they are
+// missing. Another holder is waited for, as long as wait; then the error is a
+// [*LockedError]. The lock is not inherited by a program that is executed, and ends
+// with the process at the latest.
+func (u *Unit) Lock(ctx context.Context, wait time.Duration) (*Lock, error) {
+	began := time.Now()
+	for pause := time.Millisecond; ; pause = min(2*pause, 25*time.Millisecond) {
+		l, err := u.tryLock()
+		if l != nil || err != nil {
+			return l, err
+		}
+		if waited := time.Since(began); waited >= wait {
+			return nil, &LockedError{Name: u.name, PID: u.holder(), Waited: waited}
+		}
+		// flock(2) can wait by itself, but neither for a time nor for a context.
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("lock %q: %w", u.name, context.Cause(ctx))
+		case <-time.After(pause):
+		}
+	}
+}
+
+// tryLock returns nil, nil where someone else holds the lock.
+func (u *Unit) tryLock() (*Lock, error) {
+	f, err := makeDir(u.record, 0o755)
+	if err != nil {
+		return nil, fmt.Errorf("lock %q: %w", u.name, err)
+	}
+	l := &Lock{unit: u, record: dir{f: f, reach: u.reach}}
+	ok, err := l.take()
+	if !ok || err != nil {
+		l.close()
+		if err != nil {
+			err = fmt.Errorf("lock %q: %w", u.name, err)
+		}
+		return nil, err
+	}
+	l.memory.reach = u.reach
+	l.memory.f, err = makeDir(u.memory, 0o700)
+	if err != nil {
+		l.warning = &Warning{Dir: u.memory, Err: err}
+	}
+	return l, nil
+}
+
+func (l *Lock) take() (bool, error) {
+	var err error
+	// 0600: see the package comment.
+	l.file, err = l.record.open(lockFile, unix.O_RDWR|unix.O_CREAT, 0o600)
+	if err != nil {
+		return false, err
+	}
+	err = unix.Flock(int(l.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	if err != nil {
+		return false, &fs.PathError{Op: "flock", Path: l.file.Name(), Err: err}
+	}
+	// Someone may have removed the directory between open and flock: then this is
+	// the lock of nothing, and the next round makes another.
+	here, err := l.file.Stat()
+	if err != nil {
+		return false, err
+	}
+	there, err := os.Lstat(l.file.Name())
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(here, there) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, l.sign(strconv.Itoa(os.Getpid()) + "\n")
+}
+
+// sign writes who holds the lock, for the message of one who waits.
+func (l *Lock) sign(text string) error {
+	if err := l.file.Truncate(0); err != nil {
+		return err
+	}
+	_, err := l.file.WriteAt([]byte(text), 0)
+	return err
+}
+
+// holder returns the pid in the lock file, 0 where there is none. It is a hint: its
+// writer may have been killed, or be just about to write it.
+func (u *Unit) holder() int {
+	f, err := openDir(u.record)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	b, err := dir{f: f}.read(lockFile)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}
+
+// Unit returns the unit that is locked.
+func (l *Lock) Unit() *Unit { return l.unit }
+
+// Close gives the lock back and closes what it holds open.
+func (l *Lock) Close() error {
+	// A child that was forked meanwhile may share the open file, and would keep the
+	// lock: so it is unlocked, not only closed.
+	err := errors.Join(l.sign(""), unix.Flock(int(l.file.Fd()), unix.LOCK_UN))
+	l.close()
+	if err != nil {
+		return fmt.Errorf("unlock %q: %w", l.unit.name, err)
+	}
+	return nil
+}
+
+func (l *Lock) close() {
+	for _, f := range []*os.File{l.file, l.record.f, l.memory.f} {
+		if f != nil {
+			f.Close() // nothing was written through it that was not synced
+		}
+	}
+}

@@ -1,0 +1,252 @@
+package state
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }
+
+func TestLockedNamesTheHolder(t *testing.T) {
+	u := unit(t, In(t.TempDir()), "web")
+	l := lock(t, u)
+	_, err := u.Lock(t.Context(), 30*time.Millisecond)
+	var locked *LockedError
+	if !errors.As(err, &locked) || locked.Name != "web" || locked.PID != os.Getpid() || locked.Waited < 30*time.Millisecond {
+		t.Fatalf("error %v", err)
+	}
+	if !strings.Contains(err.Error(), fmt.Sprintf("process %d holds it", os.Getpid())) {
+		t.Errorf("error %q", err)
+	}
+	unlock(t, l)
+	l = lock(t, u)
+	unlock(t, l)
+	if b, err := os.ReadFile(filepath.Join(u.record, lockFile)); err != nil || len(b) > 0 {
+		t.Errorf("the free lock is signed: %q, %v", b, err)
+	}
+}
+
+// A waiter gets the lock when the holder, another process, is killed.
+func TestHolderKilled(t *testing.T) {
+	u := unit(t, In(t.TempDir()), "web")
+	unlock(t, lock(t, u))
+	holder := exec.Command(os.Args[0], "-test.run=^TestHelperHold$")
+	holder.Env = append(os.Environ(), "STATE_HOLD="+filepath.Dir(filepath.Dir(u.record)))
+	out, err := holder.StdoutPipe()
+	must(t, err)
+	must(t, holder.Start())
+	s := bufio.NewScanner(out)
+	for s.Scan() && s.Text() != "held" {
+	}
+	var locked *LockedError
+	if _, err := u.Lock(t.Context(), 0); !errors.As(err, &locked) || locked.PID != holder.Process.Pid {
+		t.Errorf("error %v, want pid %d", err, holder.Process.Pid)
+	}
+	got := make(chan error)
+	go func() {
+		l, err := u.Lock(t.Context(), time.Minute)
+		if err == nil {
+			err = l.Close()
+		}
+		got <- err
+	}()
+	must(t, holder.Process.Kill())
+	_ = holder.Wait()
+	must(t, <-got)
+}
+
+func TestHelperHold(t *testing.T) {
+	dir := os.Getenv("STATE_HOLD")
+	if dir == "" {
+		return
+	}
+	lock(t, unit(t, In(dir), "web"))
+	fmt.Println("held")
+	<-t.Context().Done()
+	select {}
+}
+
+func TestLockCancelled(t *testing.T) {
+	u := unit(t, In(t.TempDir()), "web")
+	defer unlock(t, lock(t, u))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("told to stop")
+	cancel(cause)
+	if _, err := u.Lock(ctx, time.Minute); !errors.Is(err, cause) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// The lock of a directory that was removed is the lock of nothing.
+func TestDirectoryRemovedWhileLocked(t *testing.T) {
+	u := unit(t, In(t.TempDir()), "web")
+	old := lock(t, u)
+	must(t, os.RemoveAll(u.record))
+	l := lock(t, u)
+	must(t, l.Save(record(1)))
+	old.close()
+	if _, err := u.Lock(t.Context(), 0); err == nil {
+		t.Error("the new lock went with the old one")
+	}
+	unlock(t, l)
+}
+
+// Who may read what does not depend on the umask: run has the one of its unit.
+func TestModes(t *testing.T) {
+	for _, mask := range []int{0, 0o077, 0o777} {
+		old := unix.Umask(mask)
+		d := In(filepath.Join(t.TempDir(), "new"))
+		u := unit(t, d, "web")
+		l, err := u.Lock(t.Context(), 0)
+		if err == nil {
+			err = l.Save(record(1))
+		}
+		var w *Warning
+		if err == nil {
+			w = l.AddHistory(generation(1), 3)
+		}
+		unix.Umask(old)
+		must(t, err)
+		noWarning(t, w)
+		unlock(t, l)
+		for path, want := range map[string]fs.FileMode{
+			d.Record: 0o755, u.record: 0o755, filepath.Join(u.record, recordFile): 0o644,
+			d.Memory: 0o700, u.memory: 0o700, filepath.Join(u.memory, historyFile): 0o600,
+		} {
+			info, err := os.Stat(path)
+			must(t, err)
+			if info.Mode().Perm() != want {
+				t.Errorf("umask %o: %s is %v, want %v", mask, path, info.Mode().Perm(), want)
+			}
+		}
+		info, err := os.Stat(filepath.Join(u.record, lockFile))
+		must(t, err)
+		if info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("others can open the lock: %v", info.Mode())
+		}
+	}
+}
+
+// Nothing above the two levels that are ours is made: an initrd has no /var, and
+// gets none.
+func TestMissingParent(t *testing.T) {
+	top := t.TempDir()
+	d := Dirs{Record: filepath.Join(top, "extexec/units"), Memory: filepath.Join(top, "var/lib/extexec/units")}
+	u := unit(t, d, "web")
+	l := lock(t, u)
+	defer unlock(t, l)
+	must(t, l.Begin(record(1)))
+	must(t, l.Commit())
+	for _, w := range []*Warning{
+		l.AddHistory(generation(1), 3),
+		l.Remember(func(m *Memory) { m.Refuse(Refused{Identity: "x"}) }),
+	} {
+		if w == nil || !errors.Is(w, fs.ErrNotExist) || !strings.Contains(w.Error(), u.memory) {
+			t.Errorf("warning %v", w)
+		}
+	}
+	if m, err := l.Memory(); err != nil || len(m.Refused) > 0 {
+		t.Errorf("memory %+v, %v", m, err)
+	}
+	if h, err := u.History(); err != nil || len(h) > 0 {
+		t.Errorf("history %+v, %v", h, err)
+	}
+	if n, err := l.NextNumber(record(6)); err != nil || n != 7 {
+		t.Errorf("next %d, %v", n, err)
+	}
+	if _, err := os.Lstat(filepath.Join(top, "var")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("var: %v", err)
+	}
+}
+
+// inNamespace runs the named test again in a mount namespace where script was run
+// before. The script gets a directory as $1.
+func inNamespace(t *testing.T, test, script string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("EXTEXEC_REQUIRE_RIG") == "1" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	c := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-ec", script+"\nexec \"$2\" -test.v -test.run=\"$3\"",
+		"sh", t.TempDir(), os.Args[0], "^"+test+"$")
+	c.Env = append(os.Environ(), "STATE_TEST_DIR="+c.Args[len(c.Args)-3])
+	out, err := c.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+test) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	top := os.Getenv("STATE_TEST_DIR")
+	if top == "" {
+		inNamespace(t, t.Name(), `mount -t tmpfs -o size=64k,nr_inodes=64 none "$1"`)
+		return
+	}
+	u := unit(t, In(top), "web")
+	l := lock(t, u)
+	defer unlock(t, l)
+	must(t, l.Save(record(1)))
+	noWarning(t, l.AddHistory(generation(1), 5))
+
+	big := record(2)
+	big.Flags["fill"] = []string{strings.Repeat("x", 128<<10)}
+	if err := l.Save(big); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), recordFile) {
+		t.Errorf("save: %v", err)
+	}
+	if err := l.Begin(big); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("begin: %v", err)
+	}
+	g := generation(2)
+	g.Outcome = strings.Repeat("x", 128<<10)
+	if w := l.AddHistory(g, 5); !errors.Is(w, unix.ENOSPC) {
+		t.Errorf("history: %v", w)
+	}
+	r, err := u.Load()
+	if err != nil || r.Current.Number != 1 || r.Pending != nil {
+		t.Errorf("record %+v, %v", r, err)
+	}
+	// What did not fit was removed again: there is room for what fits.
+	must(t, l.Begin(record(2)))
+	must(t, os.WriteFile(filepath.Join(top, "fill"), nil, 0o600))
+	fill, err := os.OpenFile(filepath.Join(top, "fill"), os.O_WRONLY, 0)
+	must(t, err)
+	defer fill.Close()
+	for err == nil {
+		_, err = fill.Write(make([]byte, 4096))
+	}
+	if err := l.Begin(record(3)); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("begin on a full disk: %v", err)
+	}
+	must(t, l.Commit()) // needs no space
+	if r, err = u.Load(); err != nil || r.Current.Number != 2 {
+		t.Errorf("record %+v, %v", r, err)
+	}
+}
+
+func TestReadOnlyMemory(t *testing.T) {
+	top := os.Getenv("STATE_TEST_DIR")
+	if top == "" {
+		inNamespace(t, t.Name(), `mkdir "$1/memory"; mount -t tmpfs -o ro none "$1/memory"`)
+		return
+	}
+	u := unit(t, In(top), "web")
+	l := lock(t, u)
+	defer unlock(t, l)
+	must(t, l.Save(record(1)))
+	if w := l.AddHistory(generation(1), 5); !errors.Is(w, unix.EROFS) {
+		t.Errorf("warning %v", w)
+	}
+}

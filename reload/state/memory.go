@@ -1,0 +1,217 @@
+package state
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	memoryFile  = "memory.json"
+	historyFile = "history.jsonl"
+
+	memoryMode = 0o600
+
+	// maxRefused bounds how many refusals are remembered; the oldest go first.
+	maxRefused = 200
+	// maxHistory bounds the history file, whatever KeepGenerations= says.
+	maxHistory = maxFile / 2
+)
+
+// Memory reads what is refused and held. Where nothing is remembered, or /var is
+// not there, it is empty.
+func (u *Unit) Memory() (*Memory, error) {
+	m := &Memory{}
+	err := u.inMemory(func(d dir) (err error) { m, err = loadMemory(d); return err })
+	if err != nil {
+		return nil, fmt.Errorf("read memory of %q: %w", u.name, err)
+	}
+	return m, nil
+}
+
+// Memory is [Unit.Memory] with the lock held, in any mount namespace.
+func (l *Lock) Memory() (*Memory, error) {
+	if l.memory.f == nil {
+		return &Memory{}, nil
+	}
+	m, err := loadMemory(l.memory)
+	if err != nil {
+		return nil, fmt.Errorf("read memory of %q: %w", l.unit.name, err)
+	}
+	return m, nil
+}
+
+// History reads the generations of the unit, oldest first.
+func (u *Unit) History() (History, error) {
+	var h History
+	err := u.inMemory(func(d dir) (err error) { h, err = loadHistory(d); return err })
+	if err != nil {
+		return nil, fmt.Errorf("read history of %q: %w", u.name, err)
+	}
+	return h, nil
+}
+
+// History is [Unit.History] with the lock held, in any mount namespace.
+func (l *Lock) History() (History, error) {
+	if l.memory.f == nil {
+		return nil, nil
+	}
+	h, err := loadHistory(l.memory)
+	if err != nil {
+		return nil, fmt.Errorf("read history of %q: %w", l.unit.name, err)
+	}
+	return h, nil
+}
+
+// NextNumber returns the number that a new generation gets: one more than the
+// highest of the record, which may be nil, and of the history.
+func (l *Lock) NextNumber(r *Record) (uint64, error) {
+	var last uint64
+	if r != nil {
+		last = r.Current.Number
+		if r.Pending != nil {
+			last = max(last, r.Pending.Number)
+		}
+	}
+	if l.memory.f == nil {
+		return last + 1, nil
+	}
+	lines, err := readLines(l.memory)
+	if err != nil {
+		return 0, fmt.Errorf("read history of %q: %w", l.unit.name, err)
+	}
+	if len(lines) > 0 {
+		g, err := decodeGeneration(l.memory.path(historyFile), lines[len(lines)-1])
+		if err != nil {
+			return 0, fmt.Errorf("read history of %q: %w", l.unit.name, err)
+		}
+		last = max(last, g.Number)
+	}
+	return last + 1, nil
+}
+
+// Remember lets change change the memory, and writes it where that made a
+// difference.
+func (l *Lock) Remember(change func(*Memory)) *Warning {
+	return l.warn(func() error {
+		m, err := loadMemory(l.memory)
+		if err != nil {
+			return err
+		}
+		m.Schema = Schema
+		old, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		change(m)
+		b, err := json.Marshal(m)
+		if err != nil || bytes.Equal(old, b) {
+			return err
+		}
+		return l.memory.replace(memoryFile, append(b, '\n'), memoryMode)
+	})
+}
+
+// AddHistory appends a generation to the history, and keeps the last keep of them,
+// at least one. The last good one is kept in addition: it is what a start falls
+// back on.
+func (l *Lock) AddHistory(g Generation, keep int) *Warning {
+	return l.warn(func() error {
+		lines, err := readLines(l.memory)
+		if err != nil {
+			return err
+		}
+		if err := refuseNewer(l.memory, lines); err != nil {
+			return err
+		}
+		b, err := json.Marshal(line{Schema: Schema, Generation: g})
+		if err != nil {
+			return err
+		}
+		lines = trim(append(lines, b), max(keep, 1), g.Good)
+		return l.memory.replace(historyFile, append(bytes.Join(lines, newline), '\n'), memoryMode)
+	})
+}
+
+func (l *Lock) warn(write func() error) *Warning {
+	if l.memory.f == nil {
+		return l.warning
+	}
+	if err := write(); err != nil {
+		return &Warning{Dir: l.unit.memory, Err: err}
+	}
+	return nil
+}
+
+// inMemory calls f with the memory's directory, and not at all where there is none.
+func (u *Unit) inMemory(f func(dir) error) error {
+	d, err := openDir(u.memory)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return f(dir{f: d})
+}
+
+func loadMemory(d dir) (*Memory, error) {
+	b, err := d.read(memoryFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Memory{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return decodeMemory(d.path(memoryFile), b)
+}
+
+func decodeMemory(file string, b []byte) (*Memory, error) {
+	m := &Memory{}
+	if err := decode(file, b, m, func() int { return m.Schema }, "remove it; refused and held versions may then be picked again"); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// IsRefused says whether an identity is refused, and why.
+func (m *Memory) IsRefused(identity string) (why string, refused bool) {
+	for i := range m.Refused {
+		if m.Refused[i].Identity == identity {
+			return m.Refused[i].Why, true
+		}
+	}
+	return "", false
+}
+
+// Refuse remembers that an identity must not be picked. A second refusal replaces
+// the first; beyond 200 the oldest is forgotten.
+func (m *Memory) Refuse(r Refused) {
+	m.Accept(r.Identity)
+	m.Refused = append(m.Refused, r)
+	if n := len(m.Refused) - maxRefused; n > 0 {
+		m.Refused = slices.Delete(m.Refused, 0, n)
+	}
+}
+
+// Accept forgets that an identity was refused.
+func (m *Memory) Accept(identity string) {
+	m.Refused = slices.DeleteFunc(m.Refused, func(r Refused) bool { return r.Identity == identity })
+}
+
+// Hold sets the hold of a ref; it replaces the one that there was.
+func (m *Memory) Hold(h Hold) {
+	m.Unhold(h.Ref)
+	m.Holds = append(m.Holds, h)
+}
+
+// Unhold removes the hold of a ref.
+func (m *Memory) Unhold(ref string) {
+	m.Holds = slices.DeleteFunc(m.Holds, func(h Hold) bool { return h.Ref == ref })
+}

@@ -1,0 +1,133 @@
+package state
+
+import "time"
+
+// Schema is the version of the file format that this package writes. Fields may be
+// added without a new number; a number that is higher means that an older program
+// must not touch the file.
+const Schema = 1
+
+// A Record is what extexec knows of one unit or name while it runs: where it
+// lives, what it asked for, and what it shows.
+type Record struct {
+	Schema int    `json:"schema"` // set by Save and Begin
+	Name   string `json:"name"`   // set by Save and Begin
+	// Unit is the unit's name, or the path of its file where it was given so; ""
+	// without a unit.
+	Unit string `json:"unit,omitempty"`
+
+	// MountNS is the mount namespace that the hierarchies were exchanged in, and
+	// MountNSKind says which number that is: "id" is the kernel's 64-bit id, which
+	// is never used twice in one boot, "inode" the number that /proc shows, which is.
+	MountNS     uint64 `json:"mount_ns"`
+	MountNSKind string `json:"mount_ns_kind,omitempty"`
+	// PID is the main process when the record was written. It is information, not a
+	// key: a service may go on in another process.
+	PID int `json:"pid,omitempty"`
+	// StartTime is when PID was started, in clock ticks after boot as
+	// /proc/PID/stat has it.
+	StartTime uint64 `json:"start_time,omitempty"`
+
+	// Refs are the extensions asked for, as given, in layer order.
+	Refs []Ref `json:"refs,omitempty"`
+	// Flags are the other settings that were given as flags of run, by the name of
+	// the flag.
+	Flags map[string][]string `json:"flags,omitempty"`
+
+	// Current is the committed generation; its number is 0 where none was committed.
+	Current Generation `json:"current"`
+
+	// Pending is a generation that was begun and neither committed nor aborted: a
+	// reload is at work, or one was interrupted. It is kept in a file of its own.
+	Pending *Generation `json:"-"`
+}
+
+// A Ref is one extension as asked for: its kind, which says how the text is to be
+// parsed, and the text.
+type Ref struct {
+	Kind   string `json:"kind"` // "image" or "directory"
+	Text   string `json:"text"`
+	Origin string `json:"origin,omitempty"` // "service", "extexec" or "flag"
+}
+
+// A Generation is one state of a unit: what was laid over its hierarchies.
+type Generation struct {
+	// Number counts the generations of a name for ever, over restarts and reboots.
+	Number uint64 `json:"number"`
+	// Serial is that of the exchange that made it visible; within one namespace a
+	// later exchange has a higher one.
+	Serial uint64    `json:"serial,omitempty"`
+	Time   time.Time `json:"time"`
+	// Outcome is how it ended: "committed", "refused", "taken back".
+	Outcome string `json:"outcome,omitempty"`
+	// Trigger is who asked for it: "run", "reload", "rollback", …
+	Trigger string `json:"trigger,omitempty"`
+	// Good says that this set of extensions passed every check that there was.
+	Good bool `json:"good,omitempty"`
+
+	Extensions  []Extension `json:"extensions,omitempty"` // in layer order
+	Hierarchies []Hierarchy `json:"hierarchies,omitempty"`
+}
+
+// Identities returns the identities of the extensions, in layer order.
+func (g *Generation) Identities() []string {
+	ids := make([]string, len(g.Extensions))
+	for i := range g.Extensions {
+		ids[i] = g.Extensions[i].Identity
+	}
+	return ids
+}
+
+// An Extension is one extension of a generation.
+type Extension struct {
+	Ref      string   `json:"ref"`               // as written
+	Kind     string   `json:"kind"`              // "image" or "directory"
+	Name     string   `json:"name"`              // as its release file is named
+	Version  string   `json:"version,omitempty"` // from the name of the picked file
+	Path     string   `json:"path"`              // what was picked, in the host view
+	Class    []string `json:"class,omitempty"`   // "sysext", "confext"
+	Identity string   `json:"identity"`          // equal means the same extension
+	// Hierarchies are those that it gives a layer to.
+	Hierarchies []string `json:"hierarchies,omitempty"`
+}
+
+// A Hierarchy is what a generation made of one hierarchy.
+type Hierarchy struct {
+	Path   string `json:"path"`
+	Layers int    `json:"layers"` // without the base
+	// Covered counts older trees that stay beneath because they could not be
+	// detached.
+	Covered int       `json:"covered,omitempty"`
+	Carried []Carried `json:"carried,omitempty"`
+}
+
+// A Carried is a mount below a hierarchy that was carried to the new tree.
+type Carried struct {
+	Path   string `json:"path"`
+	Origin string `json:"origin,omitempty"` // whose mount it was: "unit", "host", …
+}
+
+// A Memory is what outlives the service and the boot, besides the history: which
+// extensions must not be picked again.
+type Memory struct {
+	Schema  int       `json:"schema"`
+	Refused []Refused `json:"refused,omitempty"`
+	Holds   []Hold    `json:"holds,omitempty"`
+}
+
+// A Refused is an extension that failed a check; it is not picked again.
+type Refused struct {
+	Identity string    `json:"identity"`
+	Path     string    `json:"path,omitempty"`
+	Why      string    `json:"why,omitempty"`
+	Time     time.Time `json:"time"`
+}
+
+// A Hold keeps a ref from picking versions up to and including one, after a
+// rollback left it.
+type Hold struct {
+	Ref     string    `json:"ref"`
+	Version string    `json:"version"`
+	Why     string    `json:"why,omitempty"`
+	Time    time.Time `json:"time"`
+}
