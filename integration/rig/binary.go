@@ -1,0 +1,80 @@
+package rig
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// A binary is a program of this module that every container has.
+type binary struct {
+	pkg    string // below the module
+	target string // in the container
+}
+
+var binaries = []binary{
+	{pkg: "./cmd/extexec", target: "/usr/bin/extexec"},
+	{pkg: "./integration/testservice", target: "/usr/bin/testservice"},
+}
+
+// build compiles the program into the run's directory, as releases are built, and returns its path.
+func (r *run) build(b binary) (string, error) {
+	r.mu.Lock()
+	build := r.built[b.pkg]
+	if build == nil {
+		build = sync.OnceValues(func() (string, error) { return goBuild(b.pkg, filepath.Join(r.dir, filepath.Base(b.target))) })
+		r.built[b.pkg] = build
+	}
+	r.mu.Unlock()
+	return build()
+}
+
+func goBuild(pkg, out string) (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, tail(msg, 20))
+	}
+	return out, nil
+}
+
+// moduleRoot is the directory of go.mod: tests run in their package's directory.
+func moduleRoot() (string, error) {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	mod := strings.TrimSpace(string(out))
+	if err != nil || mod == "" || mod == os.DevNull {
+		return "", fmt.Errorf("find module: go env GOMOD says %q (%v)", mod, err)
+	}
+	return filepath.Dir(mod), nil
+}
+
+// installBinaries copies the programs into the root.
+func (m *machine) installBinaries() error {
+	for _, b := range binaries {
+		if root, err := moduleRoot(); err == nil {
+			if _, err := os.Stat(filepath.Join(root, b.pkg)); err != nil {
+				continue // TODO: not written yet
+			}
+		}
+		built, err := m.run.build(b)
+		if err != nil {
+			return err
+		}
+		data, err := os.ReadFile(built)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(m.rootDir(), b.target), data, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+package rig
+
+import "slices"
+
+// A Suite is one Debian release whose systemd the tests run under.
+type Suite struct {
+	Name string // Debian's code name
+	// Family is the systemd version that the suite is known for; [Container.SystemdVersion] is what it has.
+	Family int
+	// Moving says that the suite still receives new versions: Family is then the least that is accepted.
+	Moving bool
+}
+
+// The suites, oldest systemd first.
+var (
+	Bookworm = Suite{Name: "bookworm", Family: 252}
+	Trixie   = Suite{Name: "trixie", Family: 257}
+	Forky    = Suite{Name: "forky", Family: 262, Moving: true}
+)
+
+// Suites lists all suites, oldest systemd first.
+func Suites() []Suite { return []Suite{Bookworm, Trixie, Forky} }
+
+// String is the suite's name.
+func (s Suite) String() string { return s.Name }
+
+// packages is what every root has beyond Debian's essential set. Libraries that systemd loads with dlopen
+// are only Recommends there, so they are named.
+func (s Suite) packages() []string {
+	return slices.Clone([]string{
+		"systemd", "systemd-sysv", "systemd-container", "dbus", "libnss-systemd",
+		"libseccomp2", "libkmod2", "libcryptsetup12",
+		"util-linux", "mount", "libcap2-bin",
+		"nginx", "openssh-server",
+	})
+}

@@ -1,0 +1,147 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// unitDir is where tests put their units, as an administrator would.
+const unitDir = "/etc/systemd/system"
+
+// Systemctl runs systemctl, which has to succeed, and returns what it says.
+func (c *Container) Systemctl(args ...string) string {
+	c.t.Helper()
+	return c.Must(append([]string{"systemctl"}, args...)...)
+}
+
+// Show returns one property of a unit.
+func (c *Container) Show(unit, property string) string {
+	c.t.Helper()
+	return c.Systemctl("show", "--property="+property, "--value", "--", unit)
+}
+
+// WriteUnit writes a unit or a drop-in ("web.service.d/50-x.conf") and makes systemd read it. At the end of
+// the test the unit is stopped and its file removed; if the test has failed, what systemd knows of the unit
+// is logged first.
+func (c *Container) WriteUnit(name, text string) {
+	c.t.Helper()
+	unit, _, dropin := strings.Cut(name, ".d/")
+	c.WriteFile(filepath.Join(unitDir, name), text, 0o644)
+	c.t.Cleanup(func() {
+		if c.t.Failed() {
+			c.t.Log(c.Report(unit))
+		}
+		c.dropUnit(unit)
+		c.Remove(filepath.Join(unitDir, name))
+		if dropin {
+			c.must(func() error {
+				// Another drop-in may be there still; the last one takes the directory along.
+				_ = os.Remove(filepath.Join(unitDir, unit+".d"))
+				return nil
+			})
+		}
+		c.Systemctl("daemon-reload")
+	})
+	c.Systemctl("daemon-reload")
+}
+
+// dropUnit stops the unit and forgets a failure. A template or a unit that is not loaded has neither.
+func (c *Container) dropUnit(unit string) {
+	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	defer cancel()
+	if strings.Contains(unit, "@.") {
+		unit = strings.Replace(unit, "@.", "@*.", 1)
+	}
+	for _, verb := range []string{"stop", "reset-failed"} {
+		c.Exec(ctx, "systemctl", verb, "--", unit)
+	}
+}
+
+// Report is what systemd and its journal know of the unit, for the log of a failed test.
+func (c *Container) Report(unit string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	defer cancel()
+	status := c.Exec(ctx, "systemctl", "status", "--full", "--lines=0", "--", unit)
+	return fmt.Sprintf("systemctl status in %s:\n%s\njournal:\n%s", c.m.id, status.Stdout, tail([]byte(c.Journal(unit)), 60))
+}
+
+// Journal is what the unit's processes, and systemd of the unit, have logged since the boot: messages alone.
+func (c *Container) Journal(unit string) string {
+	c.t.Helper()
+	c.Must("journalctl", "--sync")
+	return c.Must("journalctl", "--no-pager", "--output=cat", "--unit="+unit)
+}
+
+// A PID is one process, as the container and as the host number it.
+type PID struct{ Inside, Host int }
+
+// MainPID is the main process of a unit, which must have one.
+func (c *Container) MainPID(unit string) PID {
+	c.t.Helper()
+	inside, err := strconv.Atoi(c.Show(unit, "MainPID"))
+	if err != nil || inside == 0 {
+		c.t.Fatalf("%s has no main process\n%s", unit, c.Report(unit))
+	}
+	return PID{Inside: inside, Host: c.HostPID(inside)}
+}
+
+// HostPID translates a pid of the container.
+func (c *Container) HostPID(inside int) int {
+	c.t.Helper()
+	all, err := c.m.processes()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, p := range all {
+		if p.Inside == inside {
+			return p.Host
+		}
+	}
+	c.t.Fatalf("process %d of %s is not there", inside, c.m.id)
+	return 0
+}
+
+// processes lists every process of the container.
+func (m *machine) processes() ([]PID, error) {
+	groups, err := m.cgroup.groups()
+	if err != nil {
+		return nil, err
+	}
+	var all []PID
+	for _, g := range groups {
+		pids, err := g.pids()
+		if err != nil {
+			return nil, err
+		}
+		for _, host := range pids {
+			if inside, ok := pidInside(host); ok {
+				all = append(all, PID{Inside: inside, Host: host})
+			}
+		}
+	}
+	return all, nil
+}
+
+// pidInside is how the container numbers the process: the second number of NSpid (proc_pid_status(5)),
+// unless this process is in a pid namespace itself.
+func pidInside(host int) (int, bool) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", host))
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(b)) {
+		if numbers, ok := strings.CutPrefix(line, "NSpid:"); ok {
+			f := strings.Fields(numbers)
+			if len(f) < 2 {
+				return 0, false
+			}
+			pid, err := strconv.Atoi(f[1])
+			return pid, err == nil
+		}
+	}
+	return 0, false
+}
