@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -19,6 +21,33 @@ func TestBoot(t *testing.T) {
 		}
 		if got := strings.TrimSpace(c.ReadFile("/proc/1/comm")); got != "systemd" {
 			t.Errorf("process 1 is %q, want systemd", got)
+		}
+	})
+}
+
+// TestNativeExtension shows that systemd's own extensions work in the rig: what extexec adopts.
+func TestNativeExtension(t *testing.T) {
+	rig.Each(t, func(t *testing.T, c *rig.Container) {
+		dir := c.TempDir()
+		c.WriteFile(dir+"/tool/usr/lib/extension-release.d/extension-release.tool", "ID=_any\n", 0o644)
+		c.WriteFile(dir+"/tool/usr/share/tool/hello", "from the extension\n", 0o644)
+		c.WriteUnit("rig-native.service", `[Service]
+Type=exec
+ExtensionDirectories=`+dir+`/tool
+ExecStart=sleep infinity
+ExecReload=cat /usr/share/tool/hello
+`)
+		c.Systemctl("start", "rig-native.service")
+		pid := c.MainPID("rig-native.service")
+		if got := c.Must("cat", "/proc/"+strconv.Itoa(pid.Inside)+"/root/usr/share/tool/hello"); got != "from the extension" {
+			t.Errorf("the service sees %q", got)
+		}
+		c.Systemctl("reload", "rig-native.service")
+		if log := c.Journal("rig-native.service"); !strings.Contains(log, "from the extension") {
+			t.Errorf("the journal has no output of the reload:\n%s", log)
+		}
+		if comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid.Host) + "/comm"); err != nil || string(comm) != "sleep\n" {
+			t.Errorf("host pid %d is %q (%v), want the service", pid.Host, comm, err)
 		}
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 )
 
@@ -46,14 +45,20 @@ func goBuild(pkg, out string) (string, error) {
 	return out, nil
 }
 
-// moduleRoot is the directory of go.mod: tests run in their package's directory.
+// moduleRoot is the directory of go.mod, at or above the package directory that tests run in.
 func moduleRoot() (string, error) {
-	out, err := exec.Command("go", "env", "GOMOD").Output()
-	mod := strings.TrimSpace(string(out))
-	if err != nil || mod == "" || mod == os.DevNull {
-		return "", fmt.Errorf("find module: go env GOMOD says %q (%v)", mod, err)
+	wd, err := os.Getwd()
+	if err != nil {
+		return "", err
 	}
-	return filepath.Dir(mod), nil
+	for dir := wd; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == "/" {
+			return "", fmt.Errorf("find module: no go.mod at or above %q: run the tests in the source tree", wd)
+		}
+	}
 }
 
 // installBinaries copies the programs into the root.
