@@ -1,0 +1,13 @@
+// Package layers looks at directories as layers of an overlay: what is in one
+// ([Walk]), and whether it has changed ([Fingerprint]).
+//
+// A directory is given open, and may be an O_PATH descriptor. Nothing in it is
+// opened but directories; symbolic links are read and never followed. What is
+// mounted below it is no part of the layer, because a layer is a bind mount that
+// is not recursive: such an entry is reported as covered and not entered. Needs
+// Linux 5.8 to tell (statx with STATX_MNT_ID); before that, what is mounted is
+// walked like the rest.
+//
+// Everything happens on the calling goroutine. A directory that changes while it
+// is walked gives an answer that fits no single moment.
+package layers
