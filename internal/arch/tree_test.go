@@ -99,9 +99,7 @@ func (p *pkg) allFiles() []*file { return slices.Concat(p.files, p.tests) }
 func (p *pkg) imports() []string {
 	var all []string
 	for _, f := range p.files {
-		for _, name := range f.imports() {
-			all = append(all, name)
-		}
+		all = append(all, f.imports()...)
 	}
 	slices.Sort(all)
 	return slices.Compact(all)

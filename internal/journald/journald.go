@@ -74,7 +74,7 @@ func IsStream(f *os.File, variable string) bool {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return false
 	}
-	return uint64(st.Dev) == dev && st.Ino == ino
+	return st.Dev == dev && st.Ino == ino
 }
 
 // Enabled says whether a record of that level is written.
