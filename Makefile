@@ -1,0 +1,65 @@
+# make            builds bin/extexec
+# make demo       shows the main job by hand (root)
+# make test       installs what the tests need and runs all of them (root)
+# make help       lists the rest
+
+.PHONY: build demo test unit rig bench fuzz lint clean clean-rig root-only test-deps help
+.DEFAULT_GOAL := build
+
+export CGO_ENABLED ?= 0
+
+GO       ?= go
+FUZZTIME ?= 30s
+# Where a test needs C (libcontainer's namespace code), it says so with a build tag of cgo.
+INTEGRATION = ./integration/...
+UNIT        = $$($(GO) list ./... | grep -v /integration)
+
+# program:package of everything that the tests call on this machine.
+TEST_TOOLS = mmdebstrap:mmdebstrap mkfs.erofs:erofs-utils mksquashfs:squashfs-tools mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
+	mkfs.ext4:e2fsprogs sfdisk:fdisk sgdisk:gdisk setfattr:attr strace:strace tar:tar
+
+build: ## the static binary, bin/extexec
+	$(GO) build -trimpath -ldflags "-s -w" -o bin/extexec ./cmd/extexec
+
+demo: build ## the main job by hand, on real directories (root)
+	./demo/run.sh
+
+test: root-only test-deps ## all tests, under real systemds too (root; cold caches: some minutes)
+	@rc=0; \
+	EXTEXEC_REQUIRE_RIG=1 $(GO) test $(UNIT) || rc=1; \
+	EXTEXEC_REQUIRE_RIG=1 $(GO) test -p 1 -timeout 30m $(INTEGRATION) || rc=1; \
+	exit $$rc
+
+unit: ## the tests beside the code; without root the ones that need it are skipped
+	$(GO) test $(UNIT)
+
+rig: root-only test-deps ## only the tests under real systemds (root)
+	EXTEXEC_REQUIRE_RIG=1 $(GO) test -p 1 -timeout 30m $(INTEGRATION)
+
+bench: root-only test-deps ## the table of figures (root)
+	EXTEXEC_REQUIRE_RIG=1 $(GO) test -count=1 -run '^$$' -bench . -timeout 60m $(INTEGRATION)
+
+fuzz: ## every fuzz target for FUZZTIME=30s
+	@for pkg in $(UNIT); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
+			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+lint: ## gofmt, go vet, golangci-lint
+	@.ci/lint
+
+clean: ## what make built; the rig's roots stay: make clean-rig
+	rm -rf bin dist
+
+clean-rig: ## the roots in the cache; no test may be running
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/extexec-rig"
+
+root-only:
+	@test "$$(id -u)" = 0 || { echo "this needs root, for namespaces and mounts: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
+
+test-deps:
+	@.ci/install-tools $(TEST_TOOLS)
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
