@@ -79,10 +79,9 @@ func (d Dirs) Names() ([]string, error) {
 	return names, nil
 }
 
-// FindMountNS returns the names whose record is of that mount namespace; kind is
-// as in [Record]. A record that cannot be read is passed over: it is an error only
+// FindMountNS returns the names whose record is of that mount namespace. A record that cannot be read is passed over: it is an error only
 // where nothing else was found.
-func (d Dirs) FindMountNS(kind string, ns uint64) ([]string, error) {
+func (d Dirs) FindMountNS(ns uint64) ([]string, error) {
 	all, err := d.Names()
 	if err != nil {
 		return nil, err
@@ -99,7 +98,7 @@ func (d Dirs) FindMountNS(kind string, ns uint64) ([]string, error) {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			errs = append(errs, err)
-		case r.MountNS == ns && r.MountNSKind == kind:
+		case r.MountNS == ns:
 			found = append(found, name)
 		}
 	}

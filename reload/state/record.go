@@ -16,11 +16,10 @@ type Record struct {
 	// without a unit.
 	Unit string `json:"unit,omitempty"`
 
-	// MountNS is the mount namespace that the hierarchies were exchanged in, and
-	// MountNSKind says which number that is: "id" is the kernel's 64-bit id, which
-	// is never used twice in one boot, "inode" the number that /proc shows, which is.
-	MountNS     uint64 `json:"mount_ns"`
-	MountNSKind string `json:"mount_ns_kind,omitempty"`
+	// MountNS is the id of the mount namespace that the hierarchies were exchanged
+	// in, as service.MountNS gives it: the kernel's 64-bit id, or, with its highest
+	// bit set, an inode number.
+	MountNS uint64 `json:"mount_ns"`
 	// PID is the main process when the record was written. It is information, not a
 	// key: a service may go on in another process.
 	PID int `json:"pid,omitempty"`
@@ -93,7 +92,9 @@ type Extension struct {
 
 // A Hierarchy is what a generation made of one hierarchy.
 type Hierarchy struct {
-	Path   string `json:"path"`
+	Path string `json:"path"` // as it was asked for: "/opt"
+	// Point is where it is, links followed ("/var/opt"); "" where that is Path.
+	Point  string `json:"point,omitempty"`
 	Layers int    `json:"layers"` // without the base
 	// Covered counts older trees that stay beneath because they could not be
 	// detached.

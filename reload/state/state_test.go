@@ -65,7 +65,7 @@ func generation(n uint64) Generation {
 
 func record(n uint64) *Record {
 	return &Record{
-		Unit: "web.service", MountNS: 1<<63 + 7, MountNSKind: "id", PID: 4711, StartTime: 99,
+		Unit: "web.service", MountNS: 1<<63 + 7, PID: 4711, StartTime: 99,
 		Refs:    []Ref{{Kind: "directory", Text: "-/srv/conf/web.v", Origin: "flag"}},
 		Flags:   map[string][]string{"hierarchy": {"/etc", "/usr"}},
 		Current: generation(n),
@@ -398,22 +398,17 @@ func TestFindMountNS(t *testing.T) {
 		unlock(t, l)
 	}
 	unlock(t, lock(t, unit(t, d, "empty")))
-	find := func(kind string, ns uint64) ([]string, error) { return d.FindMountNS(kind, ns) }
-	for _, c := range []struct {
-		kind string
-		ns   uint64
-		want []string
-	}{{"id", 100, []string{"a", "b"}}, {"id", 101, []string{"c"}}, {"inode", 100, nil}, {"id", 7, nil}} {
-		got, err := find(c.kind, c.ns)
-		if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
-			t.Errorf("%s %d: %v %s", c.kind, c.ns, err, diff)
+	for ns, want := range map[uint64][]string{100: {"a", "b"}, 101: {"c"}, 7: nil} {
+		got, err := d.FindMountNS(ns)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%d: %v %s", ns, err, diff)
 		}
 	}
 	must(t, os.WriteFile(filepath.Join(d.Record, "empty", recordFile), []byte("{"), 0o600))
-	if got, err := find("id", 101); err != nil || len(got) != 1 {
+	if got, err := d.FindMountNS(101); err != nil || len(got) != 1 {
 		t.Errorf("beside a damaged one: %q, %v", got, err)
 	}
-	if _, err := find("id", 7); err == nil {
+	if _, err := d.FindMountNS(7); err == nil {
 		t.Error("nothing found, and the damaged record is not mentioned")
 	}
 }
