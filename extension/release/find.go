@@ -64,6 +64,42 @@ const (
 	maxEntries = 4096
 )
 
+// noFileError is ErrNoFile with what was looked for, and what was there instead.
+type noFileError struct {
+	path string
+	note string
+}
+
+func (e *noFileError) Error() string {
+	return fmt.Sprintf("%v %s%s", ErrNoFile, e.path, e.note)
+}
+
+func (e *noFileError) Is(target error) bool { return target == ErrNoFile }
+
+// FindAll looks for the release files of all classes, as [Find] does. An
+// extension can have several. Without any, the error is [ErrNoFile].
+func FindAll(root *os.File, name string, relax bool) ([]Release, error) {
+	var found []Release
+	var paths, notes string
+	for _, class := range Classes() {
+		r, err := Find(root, class, name, relax)
+		var none *noFileError
+		switch {
+		case err == nil:
+			found = append(found, r)
+		case errors.As(err, &none):
+			paths += fmt.Sprintf(" or %s (a %s)", none.path, class)
+			notes += none.note
+		default:
+			return nil, err
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%q has %w%s: it needs %s", name, ErrNoFile, notes, strings.TrimPrefix(paths, " or "))
+	}
+	return found, nil
+}
+
 // Find looks for the release file of one class in a tree, whose top directory is
 // given and may be an O_PATH descriptor. The file must be named after the
 // extension; else it counts if it is named after [BaseName] of it, if its author
@@ -117,7 +153,7 @@ func danglingNote(root *os.File, path string) string {
 // not symbolic links to them.
 func scan(root *os.File, class Class, name string, relax bool, note string) (string, *os.File, error) {
 	missing := func(note string) error {
-		return fmt.Errorf("look for %s: %w%s", class.Dir()+"/"+filePrefix+name, ErrNoFile, note)
+		return &noFileError{path: class.Dir() + "/" + filePrefix + name, note: note}
 	}
 	names, err := readNames(root, class.Dir())
 	if errors.Is(err, fs.ErrNotExist) {

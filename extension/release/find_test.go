@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +70,7 @@ func TestFind(t *testing.T) {
 		{"base name", Sysext, "foo_1.2_x86-64+3", false, map[string]string{sysextFile + "foo": "ID=a"}, nil, "foo", ""},
 		{"base name of a real underscore", Sysext, "my_app", false, map[string]string{sysextFile + "my": "ID=a"}, nil, "my", ""},
 		{"other name", Sysext, "foo", false, map[string]string{sysextFile + "bar": "ID=a"}, nil, "",
-			`no release file; "/usr/lib/extension-release.d/extension-release.bar" has another name`},
+			`no release file /usr/lib/extension-release.d/extension-release.foo; "/usr/lib/extension-release.d/extension-release.bar" has another name`},
 		{"other name, relaxed", Sysext, "foo", true, map[string]string{sysextFile + "bar": "ID=a"}, nil, "bar", ""},
 		{"other name, not strict", Sysext, "foo", false, map[string]string{sysextFile + "bar": "ID=a"}, map[string]string{sysextFile + "bar": "false"}, "bar", ""},
 		{"other name, 0", Sysext, "foo", false, map[string]string{sysextFile + "bar": "ID=a"}, map[string]string{sysextFile + "bar": "0"}, "bar", ""},
@@ -85,7 +86,7 @@ func TestFind(t *testing.T) {
 		{"two, one strict", Sysext, "foo", false, map[string]string{sysextFile + "bar": "ID=a", sysextFile + "baz": "ID=a"},
 			map[string]string{sysextFile + "bar": "no"}, "bar", ""},
 		{"two, one exact", Sysext, "foo", true, map[string]string{sysextFile + "foo": "ID=a", sysextFile + "baz": "ID=a"}, nil, "foo", ""},
-		{"not the other class", Confext, "foo", true, map[string]string{sysextFile + "foo": "ID=a"}, nil, "", "look for /etc/extension-release.d/extension-release.foo: no release file"},
+		{"not the other class", Confext, "foo", true, map[string]string{sysextFile + "foo": "ID=a"}, nil, "", "no release file /etc/extension-release.d/extension-release.foo"},
 		{"nothing", Sysext, "foo", true, nil, nil, "", "no release file"},
 		{"confext", Confext, "foo_1", false, map[string]string{"etc/extension-release.d/extension-release.foo_1": "ID=a"}, nil, "foo_1", ""},
 		{"bad name", Sysext, "a/b", true, map[string]string{sysextFile + "foo": "ID=a"}, nil, "", "cannot be the name of an extension"},
@@ -125,6 +126,34 @@ func TestFind(t *testing.T) {
 				t.Errorf("%v is not ErrNoFile", err)
 			}
 		})
+	}
+}
+
+func TestFindAll(t *testing.T) {
+	const confextFile = "etc/extension-release.d/extension-release."
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		want  []Class
+		text  string
+	}{
+		{"sysext", map[string]string{sysextFile + "foo": "ID=a"}, []Class{Sysext}, ""},
+		{"confext", map[string]string{confextFile + "foo_1": "ID=a"}, []Class{Confext}, ""},
+		{"both", map[string]string{sysextFile + "foo": "ID=a", confextFile + "foo_1": "ID=a"}, []Class{Sysext, Confext}, ""},
+		{"one of them bad", map[string]string{sysextFile + "foo": "ID=a", confextFile + "foo_1/x": "ID=a"}, nil, "it is a directory"},
+		{"none", map[string]string{sysextFile + "bar": "", confextFile + "baz": ""}, nil,
+			`"foo_1" has no release file; "/usr/lib/extension-release.d/extension-release.bar" has another name; ` +
+				`"/etc/extension-release.d/extension-release.baz" has another name: it needs ` +
+				`/usr/lib/extension-release.d/extension-release.foo_1 (a sysext) or /etc/extension-release.d/extension-release.foo_1 (a confext)`},
+	} {
+		found, err := FindAll(tree(t, c.files), "foo_1", false)
+		var got []Class
+		for _, r := range found {
+			got = append(got, r.Class)
+		}
+		if !slices.Equal(got, c.want) || (err == nil) != (c.text == "") || err != nil && !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v, %v; want %v, %q", c.name, got, err, c.want, c.text)
+		}
 	}
 }
 

@@ -35,14 +35,14 @@ type MismatchError struct {
 func (e *MismatchError) Error() string {
 	switch {
 	case e.Field == "":
-		return fmt.Sprintf("match extension %q: %s has no fields: it needs an ID= at least", e.Extension, e.File)
+		return fmt.Sprintf("%q does not fit: %s has no fields: it needs an ID= at least", e.Extension, e.File)
 	case e.OSFile == "":
-		return fmt.Sprintf("match extension %q: %s has %s, and %s is wanted%s", e.Extension, e.File, e.got(), e.Want, e.remedy())
+		return fmt.Sprintf("%q does not fit: %s has %s, and %s is wanted%s", e.Extension, e.File, e.got(), e.Want, e.remedy())
 	case e.Want == "":
-		return fmt.Sprintf("match extension %q: %s has %s, and the service root's %s has no %s%s", e.Extension, e.File, e.got(),
+		return fmt.Sprintf("%q does not fit: %s has %s, and the service root's %s has no %s%s", e.Extension, e.File, e.got(),
 			e.OSFile, e.Field, e.remedy())
 	}
-	return fmt.Sprintf("match extension %q: %s has %s, and the service root's %s has %q%s", e.Extension, e.File, e.got(),
+	return fmt.Sprintf("%q does not fit: %s has %s, and the service root's %s has %q%s", e.Extension, e.File, e.got(),
 		e.OSFile, e.Want, e.remedy())
 }
 

@@ -100,23 +100,23 @@ func TestMatchTakesTheKernelsArchitecture(t *testing.T) {
 func TestMismatchText(t *testing.T) {
 	base := MismatchError{Extension: "web_2", File: "/usr/lib/extension-release.d/extension-release.web", OSFile: "/etc/os-release"}
 	for want, change := range map[string]func(*MismatchError){
-		`match extension "web_2": /usr/lib/extension-release.d/extension-release.web has VERSION_ID="12", and the service root's ` +
+		`"web_2" does not fit: /usr/lib/extension-release.d/extension-release.web has VERSION_ID="12", and the service root's ` +
 			`/etc/os-release has "13": use one made for this version, or set ID=_any in it if it fits everywhere`: func(e *MismatchError) {
 			e.Field, e.Want, e.Got = "VERSION_ID", "13", "12"
 		},
-		`match extension "web_2": /usr/lib/extension-release.d/extension-release.web has no ID=, and the service root's ` +
+		`"web_2" does not fit: /usr/lib/extension-release.d/extension-release.web has no ID=, and the service root's ` +
 			`/etc/os-release has "debian": use one made for this system, or set ID=_any in it if it fits everywhere`: func(e *MismatchError) {
 			e.Field, e.Want = "ID", "debian"
 		},
-		`match extension "web_2": /usr/lib/extension-release.d/extension-release.web has ARCHITECTURE="arm64", and x86-64 is wanted: ` +
+		`"web_2" does not fit: /usr/lib/extension-release.d/extension-release.web has ARCHITECTURE="arm64", and x86-64 is wanted: ` +
 			`use one made for this system, or set ARCHITECTURE=_any in it if it fits everywhere`: func(e *MismatchError) {
 			e.Field, e.Want, e.Got, e.OSFile = "ARCHITECTURE", "x86-64", "arm64", ""
 		},
-		`match extension "web_2": /usr/lib/extension-release.d/extension-release.web has ID="a", and the service root's /etc/os-release ` +
+		`"web_2" does not fit: /usr/lib/extension-release.d/extension-release.web has ID="a", and the service root's /etc/os-release ` +
 			`has no ID: use one made for this system, or set ID=_any in it if it fits everywhere`: func(e *MismatchError) {
 			e.Field, e.Got = "ID", "a"
 		},
-		`match extension "web_2": /usr/lib/extension-release.d/extension-release.web has no fields: it needs an ID= at least`: func(*MismatchError) {},
+		`"web_2" does not fit: /usr/lib/extension-release.d/extension-release.web has no fields: it needs an ID= at least`: func(*MismatchError) {},
 	} {
 		e := base
 		change(&e)

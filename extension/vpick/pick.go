@@ -18,6 +18,17 @@ import (
 // may be used.
 var ErrNoMatch = errors.New("no entry matches")
 
+// Error is a failed pick.
+type Error struct {
+	Path string // as it was given
+	Err  error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("pick from %q: %v", e.Path, e.Err) }
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
 // Filter says what is looked for.
 type Filter struct {
 	// Basename is what names start with. Where it is empty it comes from the
@@ -78,16 +89,16 @@ type Options struct {
 }
 
 // Pick chooses the best entry that a path and the filters mean; where there are
-// several filters, the best over all of them. A path that uses no versioned
+// several filters, which must ask for the same architecture, the best over all. A path that uses no versioned
 // directory, see [Uses], means itself.
 //
-// It returns [ErrNoMatch], wrapped with what was passed over and why, when there
-// is nothing to choose, and an error that satisfies [fs.ErrNotExist] when the
-// path itself is missing. The result is valid, with its candidates, when the
-// error is ErrNoMatch; [Result.Picked] is not.
+// Its errors are of type [*Error]. It wraps [ErrNoMatch], with what was passed
+// over and why, when there is nothing to choose, and an error that satisfies
+// [fs.ErrNotExist] when the path itself is missing. The result is valid, with its
+// candidates, when the error is ErrNoMatch; [Result.Picked] is not.
 func Pick(path string, o Options, filters ...Filter) (*Result, error) {
 	if path == "" {
-		return nil, fmt.Errorf("pick from %q: %w", path, unix.EINVAL)
+		return nil, &Error{Path: path, Err: unix.EINVAL}
 	}
 	s := search{path: path, options: o, result: &Result{picked: -1}}
 	if s.options.Native == "" {
@@ -138,7 +149,7 @@ func (s *search) collect(f Filter) error {
 
 	names, err := readNames(where.dir)
 	if err != nil {
-		return fmt.Errorf("pick from %q: %w", s.path, err)
+		return &Error{Path: s.path, Err: err}
 	}
 	for _, name := range names {
 		c, ok := where.parseName(name)
@@ -190,7 +201,7 @@ func (s *search) look(e *entry) error {
 	literal := len(s.sought) == 0
 	f, mode, err := pin(e.Path)
 	if err != nil && literal {
-		return fmt.Errorf("pick from %q: %w", s.path, err)
+		return &Error{Path: s.path, Err: err}
 	}
 	if err != nil {
 		e.Why = "cannot be opened: " + reason(err)
@@ -215,7 +226,7 @@ func (s *search) look(e *entry) error {
 	}
 	if s.options.Resolve {
 		if e.Path, err = filepath.EvalSymlinks(e.Path); err != nil {
-			return fmt.Errorf("pick from %q: %w", s.path, err)
+			return &Error{Path: s.path, Err: err}
 		}
 	}
 	return nil
@@ -258,5 +269,5 @@ func (s *search) noMatch() error {
 		}
 		fmt.Fprintf(&text, "; %q %s", c.Name, c.Why)
 	}
-	return fmt.Errorf("pick from %q: %w%s", s.path, ErrNoMatch, text.String())
+	return &Error{Path: s.path, Err: fmt.Errorf("%w%s", ErrNoMatch, text.String())}
 }
