@@ -12,15 +12,19 @@ import (
 type binary struct {
 	pkg    string // below the module
 	target string // in the container
+	env    string // name of the variable that may give a built one instead
 }
 
 var binaries = []binary{
-	{pkg: "./cmd/extexec", target: "/usr/bin/extexec"},
+	{pkg: "./cmd/extexec", target: "/usr/bin/extexec", env: "EXTEXEC_BINARY"},
 	{pkg: "./integration/testservice", target: "/usr/bin/testservice"},
 }
 
 // build compiles the program into the run's directory, as releases are built, and returns its path.
 func (r *run) build(b binary) (string, error) {
+	if path := os.Getenv(b.env); path != "" {
+		return path, nil
+	}
 	r.mu.Lock()
 	build := r.built[b.pkg]
 	if build == nil {
@@ -64,11 +68,6 @@ func moduleRoot() (string, error) {
 // installBinaries copies the programs into the root.
 func (m *machine) installBinaries() error {
 	for _, b := range binaries {
-		if root, err := moduleRoot(); err == nil {
-			if _, err := os.Stat(filepath.Join(root, b.pkg)); err != nil {
-				continue // TODO: not written yet
-			}
-		}
 		built, err := m.run.build(b)
 		if err != nil {
 			return err

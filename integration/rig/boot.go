@@ -59,7 +59,7 @@ type machine struct {
 }
 
 // bootMachine unpacks a fresh root and boots it.
-func bootMachine(r *run, s Suite, o Options) (m *machine, err error) {
+func bootMachine(r *run, s Suite, o Options) (*machine, error) {
 	tarball, err := Root(s)
 	if err != nil {
 		return nil, err
@@ -68,28 +68,31 @@ func bootMachine(r *run, s Suite, o Options) (m *machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m = &machine{suite: s, run: r, id: id, dir: dir, exited: make(chan struct{})}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("boot %s: %w", s, err), m.discard())
-		}
-	}()
+	m := &machine{suite: s, run: r, id: id, dir: dir, exited: make(chan struct{})}
+	if err := m.boot(tarball, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("boot %s: %w", s, err), m.discard())
+	}
+	return m, nil
+}
+
+func (m *machine) boot(tarball string, o Options) error {
 	if err := m.unpack(tarball); err != nil {
-		return nil, err
+		return err
 	}
-	if err := m.installBinaries(); err != nil {
-		return nil, err
+	err := m.installBinaries()
+	if err != nil {
+		return err
 	}
-	if m.cgroup, err = newCgroup(r.cgroupPath(id)); err != nil {
-		return nil, err
+	if m.cgroup, err = newCgroup(m.run.cgroupPath(m.id)); err != nil {
+		return err
 	}
 	if err := m.start(o); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, m.console())
+		return fmt.Errorf("%w\n%s", err, m.console())
 	}
 	if m.inside, err = newThread(int(m.pidfd.Fd())); err != nil {
-		return nil, err
+		return err
 	}
-	return m, m.settle()
+	return m.settle()
 }
 
 // rootDir is the directory that is the container's "/".
@@ -281,7 +284,10 @@ func (m *machine) powerOff() error {
 	if errors.As(m.exitErr, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == unix.SIGINT {
 		return nil
 	}
-	return fmt.Errorf("stop %s: systemd ended with %v\n%s", m.id, m.exitErr, m.console())
+	if m.exitErr == nil {
+		m.exitErr = errors.New("it returned")
+	}
+	return fmt.Errorf("stop %s: systemd did not power off: %w\n%s", m.id, m.exitErr, m.console())
 }
 
 // discard ends the container at once, if it is still there, and removes its files.

@@ -44,15 +44,6 @@ func (c cgroup) open() (*os.File, error) {
 	return os.OpenFile(string(c), unix.O_PATH|unix.O_DIRECTORY, 0)
 }
 
-// sub returns the group below c, made when it is not there.
-func (c cgroup) sub(name string) (cgroup, error) {
-	p := filepath.Join(string(c), name)
-	if err := os.Mkdir(p, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("make cgroup: %w", err)
-	}
-	return cgroup(p), nil
-}
-
 // groups lists c and every group below it, parents first.
 func (c cgroup) groups() ([]cgroup, error) {
 	var all []cgroup

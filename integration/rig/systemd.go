@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/extexec/extexec/integration/testclient"
 )
 
 // unitDir is where tests put their units, as an administrator would.
@@ -53,9 +55,7 @@ func (c *Container) WriteUnit(name, text string) {
 func (c *Container) dropUnit(unit string) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
 	defer cancel()
-	if strings.Contains(unit, "@.") {
-		unit = strings.Replace(unit, "@.", "@*.", 1)
-	}
+	unit = strings.Replace(unit, "@.", "@*.", 1) // all instances
 	for _, verb := range []string{"stop", "reset-failed"} {
 		c.Exec(ctx, "systemctl", verb, "--", unit)
 	}
@@ -74,6 +74,16 @@ func (c *Container) Journal(unit string) string {
 	c.t.Helper()
 	c.Must("journalctl", "--sync")
 	return c.Must("journalctl", "--no-pager", "--output=cat", "--unit="+unit)
+}
+
+// AskService asks a test service, by the path of its control socket, "report", "forget" or "reload".
+func (c *Container) AskService(socket, word string) *testclient.Report {
+	c.t.Helper()
+	r, err := testclient.Ask(c.Path(socket), word)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return r
 }
 
 // A PID is one process, as the container and as the host number it.
