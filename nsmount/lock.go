@@ -34,7 +34,7 @@ func (s *Scratch) Lock(spots []*Spot) ([]*Tree, error) {
 	}
 	var trees []*Tree
 	for _, spot := range spots {
-		fd, err := unix.OpenTree(unix.AT_FDCWD, "/"+spot.name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+		fd, err := unix.OpenTree(unix.AT_FDCWD, s.at+"/"+spot.name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 		if err != nil {
 			for _, t := range trees {
 				_ = t.Close()

@@ -33,7 +33,8 @@ var ErrNoLock = errors.New("user namespaces are not available")
 // host's, the workbench is reached by descriptor.
 type Scratch struct {
 	ns     *Namespace
-	bench  *os.File // a tmpfs on top of the namespace's root
+	bench  *os.File // a tmpfs
+	at     string   // where the bench is mounted
 	spots  int
 	limits Limits
 }
@@ -54,20 +55,29 @@ func NewScratch(limits Limits) (*Scratch, error) {
 	return s, nil
 }
 
-// layBench mounts a tmpfs over the namespace's root. Whoever enters this
-// namespace, or a copy of it, has the bench as root: setns(2) steps to the top
-// of what is mounted on "/".
+// benchPlaces are directories that every system has one of. What the bench hides
+// in the scratch namespace nobody needs there. It cannot be "/": then the thread's
+// root would not be the namespace's, and the kernel makes no user namespace for
+// who is chrooted (EPERM, user_namespaces(7)).
+var benchPlaces = []string{"/sys", "/run", "/tmp", "/etc"}
+
 func (s *Scratch) layBench() error {
+	var place *os.File
+	var err error
+	for _, s.at = range benchPlaces {
+		if place, err = OpenInRoot(s.at, unix.O_PATH|unix.O_DIRECTORY); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("find a directory to work in (one of %s): %w", strings.Join(benchPlaces, " "), err)
+	}
+	defer place.Close()
 	t, err := MountFS(FSConfig{Type: "tmpfs", Attr: AttrNoDev | AttrNoSuid | AttrNoExec})
 	if err != nil {
 		return err
 	}
-	root, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return errors.Join(err, t.Close())
-	}
-	defer root.Close()
-	if err := t.Attach(root); err != nil {
+	if err := t.Attach(place); err != nil {
 		return errors.Join(err, t.Close())
 	}
 	s.bench = t.f
@@ -127,10 +137,10 @@ func (s *Scratch) place(name string, t *Tree) (*os.File, error) {
 	return openBeneath(s.bench, name, unix.O_PATH, beneath)
 }
 
-// CopyFile makes a tree of a file of our own with the given content and mode:
+// CopyFile makes a tree of a file of our own with the given content, mode and owner:
 // what is bound in place of a file that is gone. Must be called on the scratch
 // thread.
-func (s *Scratch) CopyFile(content []byte, mode uint32) (*Tree, error) {
+func (s *Scratch) CopyFile(content []byte, mode uint32, uid, gid int) (*Tree, error) {
 	name := "file" + strconv.Itoa(s.spots)
 	s.spots++
 	fd, err := unix.Openat(int(s.bench.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, mode)
@@ -139,7 +149,7 @@ func (s *Scratch) CopyFile(content []byte, mode uint32) (*Tree, error) {
 	}
 	f := os.NewFile(uintptr(fd), name)
 	_, werr := f.Write(content)
-	if err := errors.Join(werr, f.Chmod(os.FileMode(mode&0o777)), f.Close()); err != nil {
+	if err := errors.Join(werr, f.Chown(uid, gid), f.Chmod(os.FileMode(mode&0o777)), f.Close()); err != nil {
 		return nil, fmt.Errorf("copy file: %w", err)
 	}
 	p, err := openBeneath(s.bench, name, unix.O_PATH, beneath)

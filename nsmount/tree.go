@@ -57,6 +57,15 @@ func (t *Tree) SetAttr(set, unset Attr, recursive bool) error {
 	return setAttr(t.f, recursiveFlag(recursive), attr)
 }
 
+// FSType is the magic number of the tree's file system, statfs(2).
+func (t *Tree) FSType() (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(t.f.Fd()), &st); err != nil {
+		return 0, &OpError{Op: "fstatfs", Target: t.f.Name(), Err: err}
+	}
+	return int64(st.Type), nil
+}
+
 // Propagation is how mount events travel, mount_namespaces(7).
 type Propagation uint64
 

@@ -1,0 +1,146 @@
+package hierarchy
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/nsmount"
+)
+
+// Exchange makes the staged tree the one that lookups see. First it detaches
+// what an interrupted exchange left on top. Then the new tree goes beneath the old
+// one, which nobody sees, and the old one is detached, which is atomic for every
+// lookup. Where beneath is refused, the new tree goes on top: no gap either, but
+// the old one stays.
+//
+// Must be called on a thread in the target namespace whose working directory
+// nobody relies on.
+func (s *Staged) Exchange() error {
+	if s.mode == untouched {
+		return nil
+	}
+	for range s.Survey.leftovers() {
+		if err := s.detach(); err != nil {
+			return s.wrap("detach what an interrupted reload left", err)
+		}
+	}
+	switch s.mode {
+	case unpeel:
+		if err := s.detach(); err != nil {
+			return s.wrap("unpeel", err)
+		}
+		s.done = unpeel
+		return nil
+	case beneath:
+		did, err := s.swap(s.tree)
+		s.done = did
+		return s.wrap("exchange", err)
+	}
+	if err := s.cover(s.tree); err != nil {
+		return s.wrap("attach", err)
+	}
+	s.done = s.mode
+	return nil
+}
+
+// ExchangeBack undoes Exchange with the kept clone of the old tree. A covered
+// mount cannot be removed (every path and descriptor leads to the top of a
+// stack), so the way back from an exchange is an exchange.
+func (s *Staged) ExchangeBack() error {
+	did := s.done
+	s.done = untouched
+	switch did {
+	case attach, onTop:
+		return s.wrap("exchange back", s.detach())
+	case unpeel:
+		return s.wrap("exchange back", s.cover(s.Survey.old))
+	case beneath:
+		_, err := s.swap(s.Survey.old)
+		return s.wrap("exchange back", err)
+	}
+	return nil
+}
+
+// swap puts the tree beneath the top mount and detaches that. It tells what it
+// came to: beneath, onTop where the kernel refuses beneath, or untouched when
+// nothing visible has changed.
+func (s *Staged) swap(tree *nsmount.Tree) (mode, error) {
+	top, err := s.open()
+	if err != nil {
+		return untouched, err
+	}
+	defer top.Close()
+	err = tree.AttachBeneath(top)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, nsmount.ErrNotSupported) {
+		if err := tree.Attach(top); err != nil {
+			return untouched, err
+		}
+		return onTop, nil
+	}
+	if err != nil {
+		return untouched, err
+	}
+	if err := nsmount.DetachTop(top); err != nil {
+		return untouched, err
+	}
+	return beneath, nil
+}
+
+func (s *Staged) cover(tree *nsmount.Tree) error {
+	top, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	return tree.Attach(top)
+}
+
+func (s *Staged) detach() error {
+	top, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	return nsmount.DetachTop(top)
+}
+
+func (s *Staged) open() (*os.File, error) {
+	return nsmount.OpenInRoot(s.Survey.Path, unix.O_PATH|unix.O_DIRECTORY)
+}
+
+func (s *Staged) wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %q: %w", what, s.Survey.Path, err)
+}
+
+// Landed checks in the target's mount table that the hierarchy's top is the
+// staged tree. A namespace in which somebody mounts at the same time may show
+// something else.
+func (s *Staged) Landed(table *nsmount.Table) error {
+	if s.mode == untouched || s.mode == unpeel {
+		return nil
+	}
+	want := s.Source.String()
+	covering := map[int]bool{}
+	for i := range table.Mounts {
+		if table.Mounts[i].Point == s.Survey.Point {
+			covering[table.Mounts[i].Parent] = true
+		}
+	}
+	for i := range table.Mounts {
+		m := &table.Mounts[i]
+		if m.Point != s.Survey.Point || covering[m.ID] {
+			continue
+		}
+		if m.Source == want {
+			return nil
+		}
+		return fmt.Errorf("check %q: its top is %q, not %q: somebody else mounted there during the exchange", s.Survey.Path, m.Source, want)
+	}
+	return fmt.Errorf("check %q: nothing is mounted there after the exchange, %q should be: somebody else unmounted it", s.Survey.Path, want)
+}

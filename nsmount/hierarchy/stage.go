@@ -1,0 +1,355 @@
+package hierarchy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/nsmount"
+)
+
+// Wanted is what one hierarchy shall show.
+type Wanted struct {
+	Layers         []*os.File      // bottom to top, O_PATH directories
+	Owners         []*nsmount.Tree // the trees that the layers lie in
+	Source         Source
+	NoExec, NoSuid bool
+}
+
+// mode is how a staged tree goes live.
+type mode int
+
+const (
+	untouched mode = iota // no overlay there, none wanted
+	attach                // the first overlay on the base
+	beneath               // beneath the old one, which is then detached
+	onTop                 // over the old one, which stays covered
+	unpeel                // the old one is detached, the base shows
+)
+
+// Staged is one hierarchy's new tree, complete and seen by nobody.
+type Staged struct {
+	Survey  *Survey
+	Source  Source
+	Layers  int
+	Carried []Carried
+
+	tree *nsmount.Tree
+	mode mode
+	done mode // what Exchange came to, untouched before it
+}
+
+// Close gives up a tree that was not attached.
+func (s *Staged) Close() error {
+	if s.tree == nil {
+		return nil
+	}
+	return s.tree.Close()
+}
+
+// Touches tells whether Exchange will change anything.
+func (s *Staged) Touches() bool { return s.mode != untouched }
+
+// Covered counts the overlays that lie below the new one after the exchange, and
+// can never be removed from the namespace.
+func (s *Staged) Covered() int {
+	n := len(s.Survey.Overlays) - s.Survey.leftovers()
+	switch s.done {
+	case beneath, unpeel:
+		return max(0, n-1)
+	default:
+		return n
+	}
+}
+
+// Stage builds the trees of all hierarchies of the view, in its order. On an
+// error nothing is left. The layers must be open until it returns.
+func Stage(ctx context.Context, v *View, wanted []Wanted) (staged []*Staged, err error) {
+	if len(wanted) != len(v.Surveys) {
+		return nil, fmt.Errorf("stage: %d hierarchies wanted, %d surveyed", len(wanted), len(v.Surveys))
+	}
+	defer func() {
+		if err != nil {
+			for _, s := range staged {
+				_ = s.Close()
+			}
+			staged = nil
+		}
+	}()
+	st := &stager{limits: v.limits}
+	defer st.close()
+	for i, s := range v.Surveys {
+		one, err := st.build(ctx, s, wanted[i])
+		if one != nil {
+			staged = append(staged, one)
+		}
+		if err != nil {
+			return staged, fmt.Errorf("stage %q: %w", s.Path, err)
+		}
+	}
+	if err := st.lock(ctx, staged); err != nil {
+		return staged, fmt.Errorf("stage: %w", err)
+	}
+	return staged, nil
+}
+
+// stager holds the scratch namespace, which is made when it is first needed.
+type stager struct {
+	limits  nsmount.Limits
+	scratch *nsmount.Scratch
+	spots   map[*Staged]*nsmount.Spot
+}
+
+func (st *stager) close() {
+	for _, spot := range st.spots {
+		_ = spot.Close()
+	}
+	if st.scratch != nil {
+		_ = st.scratch.Close()
+	}
+}
+
+func (st *stager) bench() (*nsmount.Scratch, error) {
+	if st.scratch == nil {
+		s, err := nsmount.NewScratch(st.limits)
+		if err != nil {
+			return nil, err
+		}
+		st.scratch, st.spots = s, map[*Staged]*nsmount.Spot{}
+	}
+	return st.scratch, nil
+}
+
+func (st *stager) build(ctx context.Context, s *Survey, w Wanted) (*Staged, error) {
+	one := &Staged{Survey: s, Source: w.Source, Layers: len(w.Layers), Carried: s.Carried}
+	if one.mode = s.modeFor(w, st.limits); one.mode == untouched || one.mode == unpeel {
+		return one, nil
+	}
+	if s.Err != nil {
+		return one, s.Err
+	}
+	tree, err := st.overlay(ctx, s, w)
+	if err != nil {
+		return one, s.explain(err)
+	}
+	if len(s.Carried) == 0 {
+		one.tree = tree
+		return one, nil
+	}
+	defer tree.Close()
+	return one, st.dress(ctx, one, tree)
+}
+
+// modeFor decides how the new state of a hierarchy will go live.
+func (s *Survey) modeFor(w Wanted, limits nsmount.Limits) mode {
+	n := len(s.Overlays) - s.leftovers()
+	switch {
+	case n == 0 && len(w.Layers) == 0:
+		return untouched
+	case n == 0:
+		return attach
+	case len(w.Layers) == 0 && n == 1 && len(s.Carried) == 0 && s.locked:
+		return unpeel
+	case limits.NoBeneath || !s.locked:
+		return onTop
+	default:
+		return beneath
+	}
+}
+
+// explain adds what the kernel's EINVAL for an overlay most likely means.
+func (s *Survey) explain(err error) error {
+	if errors.Is(err, unix.EINVAL) && s.Base != nil {
+		if fsType, ferr := s.Base.FSType(); ferr == nil && fsType == unix.OVERLAYFS_SUPER_MAGIC {
+			return fmt.Errorf("%w: what lies below is an overlay itself, and the kernel stacks two at most: merge fewer levels on the host", err)
+		}
+	}
+	if errors.Is(err, unix.ELOOP) {
+		return fmt.Errorf("%w: two layers are the same directory, or one lies within another or within the hierarchy itself: move the extension elsewhere", err)
+	}
+	return err
+}
+
+// attrFor is what the merged hierarchy is mounted with: read-only and nodev
+// always, the rest as what it replaces has it, and what the unit asks for.
+func (s *Survey) attrFor(w Wanted) nsmount.Attr {
+	a := s.attr | nsmount.AttrReadOnly | nsmount.AttrNoDev
+	if w.NoExec {
+		a |= nsmount.AttrNoExec
+	}
+	if w.NoSuid {
+		a |= nsmount.AttrNoSuid
+	}
+	return a
+}
+
+func (st *stager) overlay(ctx context.Context, s *Survey, w Wanted) (*nsmount.Tree, error) {
+	o := nsmount.Overlay{Source: w.Source.String(), Layers: w.Layers, Base: s.Base.File(), Attr: s.attrFor(w)}
+	owners := append([]*nsmount.Tree{s.Base}, w.Owners...)
+	if len(w.Layers) == 0 {
+		// The kernel takes no overlay of one layer alone.
+		empty, err := nsmount.EmptyTree()
+		if err != nil {
+			return nil, err
+		}
+		defer empty.Close()
+		o.Layers, owners = []*os.File{empty.File()}, append(owners, empty)
+	}
+	if !st.limits.NoLowerdir {
+		t, err := nsmount.MountOverlay(o)
+		if err == nil || (!errors.Is(err, nsmount.ErrNotSupported) && !errors.Is(err, unix.EINVAL)) {
+			return t, err
+		}
+	}
+	scratch, err := st.bench()
+	if err != nil {
+		return nil, err
+	}
+	var t *nsmount.Tree
+	err = scratch.Do(ctx, func() (err error) {
+		t, err = scratch.MountOverlay(o, owners)
+		return err
+	})
+	return t, err
+}
+
+// dress attaches the carried mounts to the new tree, on the workbench.
+func (st *stager) dress(ctx context.Context, one *Staged, tree *nsmount.Tree) error {
+	scratch, err := st.bench()
+	if err != nil {
+		return err
+	}
+	return scratch.Do(ctx, func() error {
+		spot, err := scratch.Attach(tree)
+		if err != nil {
+			return err
+		}
+		st.spots[one] = spot
+		for i := range one.Carried {
+			if err := st.put(scratch, spot, &one.Carried[i]); err != nil {
+				return fmt.Errorf("carry mount %q: %w", path.Join(one.Survey.Path, one.Carried[i].Path), err)
+			}
+		}
+		return nil
+	})
+}
+
+// put attaches one carried mount. The lookup follows no link: a version that
+// ships a symbolic link there would have the mount put elsewhere.
+func (st *stager) put(scratch *nsmount.Scratch, spot *nsmount.Spot, c *Carried) error {
+	at, err := nsmount.OpenBelow(spot.Dir(), c.Path, unix.O_PATH)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+		return fmt.Errorf("the new version has nothing to mount it on: let the extension ship an empty file or directory there, or remove the mount from the unit: %w", err)
+	case errors.Is(err, unix.ELOOP):
+		return fmt.Errorf("the new version has a symbolic link in its path, which is not followed: let the extension ship a file or directory there: %w", err)
+	case err != nil:
+		return err
+	}
+	defer at.Close()
+	tree, err := st.treeFor(scratch, at, c)
+	if err != nil {
+		return err
+	}
+	err = tree.Attach(at)
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EINVAL) {
+		err = fmt.Errorf("the new version has a %s there, the mount is a %s: %w", kind(!c.dir), kind(c.dir), err)
+	}
+	if tree != c.tree {
+		return errors.Join(err, tree.Close())
+	}
+	return err
+}
+
+func kind(dir bool) string {
+	if dir {
+		return "directory"
+	}
+	return "file"
+}
+
+// treeFor is what is attached for a carried mount.
+func (st *stager) treeFor(scratch *nsmount.Scratch, at *os.File, c *Carried) (*nsmount.Tree, error) {
+	switch c.How {
+	case Rebuilt:
+		t, err := nsmount.CloneDir(at, false, 0)
+		if err != nil {
+			return nil, err
+		}
+		return t, t.SetAttr(c.attr, ^c.attr&allAttr, false)
+	case Copied:
+		return scratch.CopyFile(c.content, c.stat.Mode, int(c.stat.Uid), int(c.stat.Gid))
+	default:
+		return c.tree, nil
+	}
+}
+
+const allAttr = nsmount.AttrReadOnly | nsmount.AttrNoSuid | nsmount.AttrNoDev | nsmount.AttrNoExec | nsmount.AttrNoSymfollow
+
+// lock takes the dressed trees off the workbench, locked where that is possible.
+func (st *stager) lock(ctx context.Context, staged []*Staged) error {
+	var dressed []*Staged
+	var spots []*nsmount.Spot
+	for _, one := range staged {
+		if spot := st.spots[one]; spot != nil {
+			dressed, spots = append(dressed, one), append(spots, spot)
+		}
+	}
+	if len(dressed) == 0 {
+		return nil
+	}
+	return st.scratch.Do(ctx, func() error {
+		trees, err := st.scratch.Lock(spots)
+		if errors.Is(err, nsmount.ErrNoLock) {
+			trees, err = takeAll(st.scratch, spots)
+		}
+		if err != nil {
+			return err
+		}
+		for i, one := range dressed {
+			one.tree = trees[i]
+		}
+		return shareAgain(dressed)
+	})
+}
+
+func takeAll(scratch *nsmount.Scratch, spots []*nsmount.Spot) ([]*nsmount.Tree, error) {
+	var trees []*nsmount.Tree
+	for _, spot := range spots {
+		t, err := scratch.Take(spot)
+		if err != nil {
+			for _, t := range trees {
+				_ = t.Close()
+			}
+			return nil, err
+		}
+		trees = append(trees, t)
+	}
+	return trees, nil
+}
+
+// shareAgain restores the sharing that the copy into another user namespace has
+// reduced to following (CL_SHARED_TO_SLAVE of fs/pnode.h). Under a shared parent
+// attaching does it for the whole tree; elsewhere it is done here, for all
+// children or none, since the kernel changes those of a detached tree only
+// together with its top.
+func shareAgain(staged []*Staged) error {
+	for _, one := range staged {
+		if one.Survey.shared || !slices.ContainsFunc(one.Carried, func(c Carried) bool { return c.shared }) {
+			continue
+		}
+		if err := one.tree.SetPropagation(nsmount.Shared, true); err != nil {
+			return err
+		}
+		if err := one.tree.SetPropagation(nsmount.Private, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,412 @@
+package hierarchy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/nsmount"
+)
+
+// Overlay is one overlay of ours or of systemd's on a hierarchy.
+type Overlay struct {
+	Owner  Owner
+	Source Source // where it is ours
+	mount  *nsmount.Mount
+}
+
+// Survey is one hierarchy as the target namespace shows it. Its trees belong to
+// the view.
+type Survey struct {
+	Path     string        // as it was asked for: "/opt"
+	Point    string        // where it is, links followed: "/var/opt"; "" when missing
+	Err      error         // why there is no such directory; matters only if a layer wants one
+	Overlays []Overlay     // ours and systemd's, bottom to top
+	Base     *nsmount.Tree // what the hierarchy shows without them
+	// BaseWritable says that somebody may change the base's files: then a file
+	// that the host replaced by rename stays old in an overlay made earlier.
+	BaseWritable bool
+	Carried      []Carried
+
+	attr   nsmount.Attr  // of what is visible now
+	shared bool          // of what is visible now
+	locked bool          // its children, if any, come off in one piece only
+	old    *nsmount.Tree // what is visible now, dressed, for the way back; nil where there is no overlay
+	prints []mountPrint  // of the carried mounts, to see whether they changed
+}
+
+// Top is the topmost overlay; ok is false where there is none.
+func (s *Survey) Top() (o Overlay, ok bool) {
+	if len(s.Overlays) == 0 {
+		return Overlay{}, false
+	}
+	return s.Overlays[len(s.Overlays)-1], true
+}
+
+// Covered counts the overlays below the topmost one: they stay until the
+// namespace goes.
+func (s *Survey) Covered() int { return max(0, len(s.Overlays)-1) }
+
+// Interrupted says that an exchange was cut off between its two system calls:
+// an overlay of ours lies on top of a later one.
+func (s *Survey) Interrupted() bool { return s.leftovers() > 0 }
+
+// leftovers counts the overlays of ours that lie above the one with the highest
+// serial.
+func (s *Survey) leftovers() int {
+	best, at := uint64(0), -1
+	for i, o := range s.Overlays {
+		if o.Owner == Ours && o.Source.Serial >= best {
+			best, at = o.Source.Serial, i
+		}
+	}
+	if at < 0 {
+		return 0
+	}
+	n := 0
+	for _, o := range s.Overlays[at+1:] {
+		if o.Owner != Ours {
+			return 0
+		}
+		n++
+	}
+	return n
+}
+
+// View is what a mount namespace shows of all hierarchies, taken once.
+type View struct {
+	Surveys []*Survey
+	// OSRelease is the os-release file of the service root without any overlay
+	// of ours; nil when there is none.
+	OSRelease []byte
+
+	limits nsmount.Limits
+	owned  []io.Closer
+}
+
+// Options says what to look at.
+type Options struct {
+	Hierarchies []string
+	Limits      nsmount.Limits
+	// FromBase tells of a carried mount (its hierarchy, its path below it)
+	// whether an earlier generation took it from the base. Such a mount is
+	// carried on only as long as the base has it. nil: none is known.
+	FromBase func(hierarchy, rel string) bool
+}
+
+// Close gives up all that the view has cloned out and that was not attached.
+func (v *View) Close() error {
+	var errs []error
+	for _, c := range v.owned {
+		errs = append(errs, c.Close())
+	}
+	v.owned = nil
+	return errors.Join(errs...)
+}
+
+func (v *View) own(t *nsmount.Tree) *nsmount.Tree {
+	v.owned = append(v.owned, t)
+	return t
+}
+
+// Interrupted says that one of the hierarchies was left by a cut-off exchange.
+func (v *View) Interrupted() bool {
+	for _, s := range v.Surveys {
+		if s.Interrupted() {
+			return true
+		}
+	}
+	return false
+}
+
+// Overlays of ours anywhere in the view that belong to name.
+func (v *View) Has(name string) bool {
+	for _, s := range v.Surveys {
+		for _, o := range s.Overlays {
+			if o.Owner == Ours && o.Source.Names(name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Take surveys the mount namespace that ns (a pidfd or an nsfs file) means. live
+// is a thread in it. The overlays of ours and of systemd's are peeled in a copy
+// of the namespace; nothing changes in the namespace itself.
+func Take(ctx context.Context, ns *os.File, live *nsmount.Namespace, o Options) (*View, error) {
+	v := &View{limits: o.Limits}
+	peeled, err := nsmount.EnterCopy(ns)
+	if err != nil {
+		return nil, fmt.Errorf("copy the mount namespace: %w", err)
+	}
+	defer peeled.Close()
+	table, err := live.Table()
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range o.Hierarchies {
+		s := &Survey{Path: h}
+		v.Surveys = append(v.Surveys, s)
+		if err := v.survey(ctx, s, live, peeled, table, o); err != nil {
+			_ = v.Close()
+			return nil, fmt.Errorf("survey %q: %w", h, err)
+		}
+	}
+	err = peeled.Do(ctx, v.readOSRelease)
+	if err != nil {
+		_ = v.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+// survey looks at one hierarchy: the stack in the live namespace, the base in
+// the peeled copy, and everything below both.
+func (v *View) survey(ctx context.Context, s *Survey, live, peeled *nsmount.Namespace, table *nsmount.Table, o Options) error {
+	var top *nsmount.Mount
+	var dir *os.File
+	err := live.Do(ctx, func() (err error) {
+		dir, top, err = s.find(table)
+		return err
+	})
+	if err != nil || s.Err != nil {
+		return err
+	}
+	defer dir.Close()
+	s.stack(table, top)
+	if err := s.uncovered(table); err != nil {
+		return err
+	}
+	base, err := v.peel(ctx, s, peeled)
+	if err != nil {
+		return err
+	}
+	defer base.dir.Close()
+	if len(s.Overlays) > 0 {
+		err = live.Do(ctx, func() error { return v.keepOld(s, dir, table, top) })
+		if err != nil {
+			return err
+		}
+	}
+	s.attr, s.shared = top.Attr, top.Shared != 0
+	return v.carry(ctx, s, live, peeled, carrySource{table: table, top: top, dir: dir}, base, o.FromBase)
+}
+
+// find opens the hierarchy and finds the mount that it is on. A hierarchy that
+// is not there is no error yet: no layer may want it.
+func (s *Survey) find(table *nsmount.Table) (*os.File, *nsmount.Mount, error) {
+	dir, err := nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		switch {
+		case errors.Is(err, unix.ENOENT):
+			s.Err = fmt.Errorf("hierarchy %q does not exist in the service's root: create it (mkdir -m 0755 %s) or leave it out with Hierarchies=", s.Path, s.Path)
+		case errors.Is(err, unix.ENOTDIR):
+			s.Err = fmt.Errorf("hierarchy %q is not a directory in the service's root: replace it by one or leave it out with Hierarchies=", s.Path)
+		case errors.Is(err, unix.ELOOP):
+			s.Err = fmt.Errorf("hierarchy %q is a loop of symbolic links in the service's root: mend the link or leave it out with Hierarchies=", s.Path)
+		default:
+			return nil, nil, err
+		}
+		return nil, nil, nil
+	}
+	id, isRoot, err := nsmount.MountID(dir)
+	if err != nil {
+		dir.Close()
+		return nil, nil, err
+	}
+	m, ok := table.ByID(id)
+	if !ok {
+		dir.Close()
+		return nil, nil, fmt.Errorf("mount %d of %q is not in the mount table: it changed while it was read, try again", id, s.Path)
+	}
+	s.Point = m.Point
+	if !isRoot {
+		// The path of a descriptor is the kernel's, not the service's to choose;
+		// it is used for messages and to compare with the mount table only.
+		s.Point, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
+		if err != nil {
+			s.Point = path.Clean(s.Path)
+		}
+	}
+	return dir, m, nil
+}
+
+// stack lists the overlays of ours and of systemd's, from the top down to the
+// first mount that is neither.
+func (s *Survey) stack(table *nsmount.Table, top *nsmount.Mount) {
+	for m := top; m != nil && m.Point == s.Point; {
+		owner, source := classify(m)
+		if owner == Foreign {
+			return
+		}
+		s.Overlays = append([]Overlay{{Owner: owner, Source: source, mount: m}}, s.Overlays...)
+		next, ok := table.ByID(m.Parent)
+		if !ok || next == m {
+			return
+		}
+		m = next
+	}
+}
+
+// uncovered refuses a hierarchy on which something else was mounted over an
+// overlay of ours.
+func (s *Survey) uncovered(table *nsmount.Table) error {
+	known := map[int]bool{}
+	for _, o := range s.Overlays {
+		known[o.mount.ID] = true
+	}
+	for i := range table.Mounts {
+		m := &table.Mounts[i]
+		if owner, _ := classify(m); m.Point == s.Point && owner != Foreign && !known[m.ID] {
+			return fmt.Errorf("another mount covers the overlay (%s) on it: unmount it, or restart the service", m.Source)
+		}
+	}
+	return nil
+}
+
+// peeledBase is the hierarchy in the copy of the namespace, after the overlays
+// were taken off.
+type peeledBase struct {
+	dir   *os.File
+	mount *nsmount.Mount
+	table *nsmount.Table
+	root  string // of the hierarchy within its file system
+}
+
+// peel takes the overlays off in the copy of the namespace and clones the base.
+func (v *View) peel(ctx context.Context, s *Survey, peeled *nsmount.Namespace) (peeledBase, error) {
+	var b peeledBase
+	var id int
+	err := peeled.Do(ctx, func() error {
+		for range s.Overlays {
+			dir, err := nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY)
+			if err != nil {
+				return err
+			}
+			err = nsmount.DetachTop(dir)
+			dir.Close()
+			if err != nil {
+				return fmt.Errorf("peel overlay in a copy of the namespace: %w", err)
+			}
+		}
+		var err error
+		b.dir, err = nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		if id, _, err = nsmount.MountID(b.dir); err != nil {
+			return err
+		}
+		t, err := nsmount.CloneDir(b.dir, false, 0)
+		if err != nil {
+			return fmt.Errorf("clone base: %w", err)
+		}
+		s.Base = v.own(t)
+		return s.Base.SetPropagation(nsmount.Private, false)
+	})
+	if err != nil {
+		return b, err
+	}
+	b.table, err = peeled.Table()
+	if err != nil {
+		return b, err
+	}
+	m, ok := b.table.ByID(id)
+	if !ok {
+		return b, fmt.Errorf("mount %d of the base is not in the mount table", id)
+	}
+	b.mount = m
+	b.root = path.Join(m.Root, strings.TrimPrefix(s.Point, m.Point))
+	s.BaseWritable = !m.SuperReadOnly() || m.FSType == "overlay"
+	return b, nil
+}
+
+// keepOld clones what is visible now, for the way back. A tree with locked
+// children is cloned whole or not at all, which is also how to tell that they
+// are locked (has_locked_children of fs/namespace.c).
+func (v *View) keepOld(s *Survey, dir *os.File, table *nsmount.Table, top *nsmount.Mount) error {
+	children := table.Children(top.ID)
+	t, err := nsmount.CloneDir(dir, false, 0)
+	switch {
+	case err == nil && len(children) == 0:
+		s.old, s.locked = v.own(t), true
+		return s.old.SetPropagation(nsmount.Private, false)
+	case err == nil:
+		// Not locked (systemd's own): the new tree goes on top, and the way back
+		// is to take it off again.
+		return t.Close()
+	case !errors.Is(err, unix.EINVAL) || len(children) == 0:
+		return err
+	}
+	s.locked = true
+	t, err = nsmount.CloneDir(dir, true, 0)
+	if err != nil {
+		return fmt.Errorf("keep the old tree: %w", err)
+	}
+	s.old = v.own(t)
+	return s.passOn(t, table, children)
+}
+
+// passOn gives the mounts of a kept tree the propagation that carried mounts
+// have: the old tree goes away, and with it, through propagation, whatever is
+// still its peer or its slave. The top therefore becomes private, its children
+// slaves of the old ones, as when they are carried; one that has mounts below
+// it must not be a slave. The kernel changes the children of a detached tree
+// only together with its top, so one such child decides for all.
+func (s *Survey) passOn(t *nsmount.Tree, table *nsmount.Table, children []*nsmount.Mount) error {
+	for _, c := range children {
+		if len(table.Children(c.ID)) > 0 {
+			return t.SetPropagation(nsmount.Private, true)
+		}
+	}
+	if err := t.SetPropagation(nsmount.Slave, true); err != nil {
+		return err
+	}
+	return t.SetPropagation(nsmount.Private, false)
+}
+
+// maxOSRelease bounds a file that comes from the service's root.
+const maxOSRelease = 1 << 20
+
+// readOSRelease reads the service root's os-release in the peeled copy, where
+// no extension can change it (os-release(5) for the two places).
+func (v *View) readOSRelease() error {
+	for _, p := range []string{"/etc/os-release", "/usr/lib/os-release"} {
+		f, err := nsmount.OpenInRoot(p, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("open os-release of the service's root: %w", err)
+		}
+		data, err := readRegular(f, maxOSRelease)
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("read %q of the service's root: %w", p, err)
+		}
+		v.OSRelease = data
+		return nil
+	}
+	return nil
+}
+
+func readRegular(f *os.File, limit int64) ([]byte, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, fmt.Errorf("not a regular file (%s)", fi.Mode().Type())
+	}
+	if fi.Size() > limit {
+		return nil, fmt.Errorf("%d bytes, at most %d are read", fi.Size(), limit)
+	}
+	return io.ReadAll(io.LimitReader(f, limit+1))
+}

@@ -1,0 +1,355 @@
+package nsmounttest
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Service is a child process with a mount namespace and a root of its own, as
+// systemd would have set it up: "/" is a slave of the test's mounts and shared
+// again below.
+type Service struct {
+	t    testing.TB
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Reader
+	root string
+	mu   sync.Mutex
+}
+
+// Options say what the service's namespace is like.
+type Options struct {
+	Root        string  // a directory that becomes its root; it gets a proc below
+	Propagation uintptr // of "/"; MS_SHARED (also for 0), MS_PRIVATE or MS_SLAVE
+	UserNS      bool    // in a user namespace of its own
+}
+
+type request struct {
+	Do   string
+	Args []string
+	Flag uintptr
+}
+
+type reply struct {
+	Text  string
+	Err   string
+	Errno int
+	Tally map[string]int
+}
+
+// Start starts a service that ends with the test.
+func Start(t testing.TB, o Options) *Service {
+	t.Helper()
+	Root(t)
+	cmd := exec.Command("/proc/self/exe")
+	if o.Propagation == 0 {
+		o.Propagation = unix.MS_SHARED
+	}
+	opts, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Env = append(os.Environ(), envStage+"="+stageSvc, "NSMOUNTTEST_OPTIONS="+string(opts))
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if o.UserNS {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: 0, Size: 65536}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: 0, Size: 65536}}
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := &Service{t: t, cmd: cmd, in: in, out: bufio.NewReader(out), root: o.Root}
+	t.Cleanup(s.stop)
+	if line, err := s.out.ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("service did not start: %q, %v", line, err)
+	}
+	return s
+}
+
+func (s *Service) stop() {
+	_ = s.in.Close()
+	if err := s.cmd.Wait(); err != nil {
+		s.t.Errorf("service ended with %v", err)
+	}
+}
+
+// PID is the service's process id.
+func (s *Service) PID() int { return s.cmd.Process.Pid }
+
+// MountNS opens the service's mount namespace.
+func (s *Service) MountNS() *os.File {
+	s.t.Helper()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", s.PID()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+func (s *Service) ask(q request) (reply, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, err := json.Marshal(q)
+	if err != nil {
+		return reply{}, err
+	}
+	if _, err := s.in.Write(append(b, '\n')); err != nil {
+		return reply{}, err
+	}
+	line, err := s.out.ReadBytes('\n')
+	if err != nil {
+		return reply{}, err
+	}
+	var r reply
+	if err := json.Unmarshal(line, &r); err != nil {
+		return reply{}, err
+	}
+	if r.Err != "" {
+		if r.Errno != 0 {
+			return r, fmt.Errorf("%s: %w", r.Err, syscall.Errno(r.Errno))
+		}
+		return r, errors.New(r.Err)
+	}
+	return r, nil
+}
+
+func (s *Service) must(q request) reply {
+	s.t.Helper()
+	r, err := s.ask(q)
+	if err != nil {
+		s.t.Fatalf("service: %s %q: %v", q.Do, q.Args, err)
+	}
+	return r
+}
+
+// Read gives a file's content as the service sees it, or its error's text.
+func (s *Service) Read(path string) string {
+	s.t.Helper()
+	r, err := s.ask(request{Do: "read", Args: []string{path}})
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	return r.Text
+}
+
+// Mount mounts in the service's namespace, as mount(2).
+func (s *Service) Mount(source, target, fsType string, flags uintptr, data string) {
+	s.t.Helper()
+	s.must(request{Do: "mount", Args: []string{source, target, fsType, data}, Flag: flags})
+}
+
+// Unmount detaches a mount in the service's namespace.
+func (s *Service) Unmount(target string) error {
+	_, err := s.ask(request{Do: "umount", Args: []string{target}})
+	return err
+}
+
+// OpenDir makes the service keep a directory open under a name.
+func (s *Service) OpenDir(name, path string) {
+	s.t.Helper()
+	s.must(request{Do: "opendir", Args: []string{name, path}})
+}
+
+// ReadAt reads a file below a directory that the service keeps open.
+func (s *Service) ReadAt(name, path string) string {
+	s.t.Helper()
+	r, err := s.ask(request{Do: "readat", Args: []string{name, path}})
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	return r.Text
+}
+
+// Hammer starts a thread for each path that opens and reads the file in a loop
+// and counts what it finds. A path "NAME:REL" is read below an open directory.
+func (s *Service) Hammer(paths ...string) {
+	s.t.Helper()
+	s.must(request{Do: "hammer", Args: paths})
+}
+
+// Tally stops the hammering: how often each content, or "error: ..." was found,
+// by "PATH=CONTENT".
+func (s *Service) Tally() map[string]int {
+	s.t.Helper()
+	return s.must(request{Do: "tally"}).Tally
+}
+
+// Table gives the service's mountinfo lines that contain the text.
+func (s *Service) Table(containing string) []string {
+	s.t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", s.PID()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(string(data)) {
+		if strings.Contains(line, containing) {
+			lines = append(lines, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return lines
+}
+
+// serve is the service's side.
+func serve() {
+	runtime.GOMAXPROCS(4)
+	if err := enterRoot(); err != nil {
+		fmt.Println("service:", err)
+		os.Exit(1)
+	}
+	fmt.Println("ready")
+	w := &worker{dirs: map[string]int{}}
+	in := bufio.NewReader(os.Stdin)
+	for {
+		line, err := in.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		var q request
+		var r reply
+		if err := json.Unmarshal(line, &q); err == nil {
+			r.Text, r.Tally, err = w.do(q)
+			if err != nil {
+				r.Err = err.Error()
+				var errno syscall.Errno
+				if errors.As(err, &errno) {
+					r.Errno = int(errno)
+				}
+			}
+		}
+		b, _ := json.Marshal(r)
+		fmt.Println(string(b))
+	}
+}
+
+func enterRoot() error {
+	var o Options
+	if err := json.Unmarshal([]byte(os.Getenv("NSMOUNTTEST_OPTIONS")), &o); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("make / slave: %w", err)
+	}
+	if o.Root != "" {
+		if err := unix.Mount(o.Root, o.Root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("bind root: %w", err)
+		}
+		if err := os.MkdirAll(filepath.Join(o.Root, "proc"), 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount("/proc", filepath.Join(o.Root, "proc"), "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("bind proc: %w", err)
+		}
+		if err := unix.Chdir(o.Root); err != nil {
+			return err
+		}
+		if err := unix.PivotRoot(".", "."); err != nil {
+			return fmt.Errorf("pivot_root: %w", err)
+		}
+		if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+			return err
+		}
+		if err := unix.Chdir("/"); err != nil {
+			return err
+		}
+	}
+	return unix.Mount("", "/", "", unix.MS_REC|o.Propagation, "")
+}
+
+type worker struct {
+	dirs  map[string]int
+	stop  atomic.Bool
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	tally map[string]int
+}
+
+func (w *worker) do(q request) (string, map[string]int, error) {
+	switch q.Do {
+	case "read":
+		b, err := os.ReadFile(q.Args[0])
+		return string(b), nil, err
+	case "mount":
+		return "", nil, unix.Mount(q.Args[0], q.Args[1], q.Args[2], q.Flag, q.Args[3])
+	case "umount":
+		return "", nil, unix.Unmount(q.Args[0], unix.MNT_DETACH)
+	case "opendir":
+		fd, err := unix.Open(q.Args[1], unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		w.dirs[q.Args[0]] = fd
+		return "", nil, err
+	case "readat":
+		text, err := readAt(w.dirs[q.Args[0]], q.Args[1])
+		return text, nil, err
+	case "hammer":
+		w.stop.Store(false)
+		w.tally = map[string]int{}
+		for _, p := range q.Args {
+			w.wg.Go(func() { w.hammer(p) })
+		}
+		return "", nil, nil
+	case "tally":
+		w.stop.Store(true)
+		w.wg.Wait()
+		return "", w.tally, nil
+	}
+	return "", nil, fmt.Errorf("unknown request %q", q.Do)
+}
+
+func readAt(dir int, rel string) (string, error) {
+	fd, err := unix.Openat(dir, rel, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 64)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
+}
+
+func (w *worker) hammer(spec string) {
+	dir, rel := unix.AT_FDCWD, spec
+	if name, r, ok := strings.Cut(spec, ":"); ok {
+		dir, rel = w.dirs[name], r
+	}
+	counts := map[string]int{}
+	for !w.stop.Load() {
+		text, err := readAt(dir, rel)
+		if err != nil {
+			text = "error: " + err.Error()
+		}
+		counts[text]++
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for text, n := range counts {
+		w.tally[spec+"="+text] += n
+	}
+}
