@@ -1,0 +1,157 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/image/probe"
+	"github.com/extexec/extexec/nsmount"
+)
+
+// mountAll mounts the volumes of the image in f, with the options for each root, and puts them together.
+func mountAll(f *os.File, volumes []volume, options map[string]string) (*Image, error) {
+	trees := map[string]*nsmount.Tree{}
+	closeAll := func() (err error) {
+		for _, t := range trees {
+			err = errors.Join(err, t.Close())
+		}
+		return err
+	}
+	var info Info
+	for i, v := range volumes {
+		t, backing, err := v.mount(f, options[v.root])
+		if err != nil {
+			return nil, errors.Join(err, closeAll())
+		}
+		trees[v.root] = t
+		if i == 0 {
+			info = Info{FSType: string(v.fsType), Backing: backing, Arch: v.arch, Label: v.label}
+		}
+	}
+	if trees["/usr"] == nil {
+		return &Image{Tree: trees["/"], Info: info}, nil
+	}
+	whole, usr, err := join(trees["/"], trees["/usr"])
+	if err := errors.Join(err, closeAll()); err != nil {
+		return nil, err
+	}
+	return &Image{Tree: whole, Info: info, usr: usr}, nil
+}
+
+// mount mounts one volume attached nowhere, and says what it reads from.
+func (v volume) mount(f *os.File, options string) (t *nsmount.Tree, backing string, err error) {
+	attr, extra := parseOptions(options)
+	c := nsmount.FSConfig{
+		Type:    string(v.fsType),
+		Options: append(fsOptions(v.fsType), extra...),
+		Attr:    always | attr,
+	}
+	if v.whole && v.fsType == probe.Erofs {
+		c.Source = fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+		t, err := nsmount.MountFS(c)
+		// ENOTBLK: before Linux 6.12, without CONFIG_EROFS_FS_BACKED_BY_FILE, or where the file lies on a file system
+		// that cannot back one (tmpfs, overlay).
+		if !errors.Is(err, unix.ENOTBLK) {
+			return t, "file", v.explain(err)
+		}
+	}
+	dev, err := attachLoop(f, v.offset, v.size, v.sectorSize)
+	if err != nil {
+		return nil, "", err
+	}
+	// Until it is mounted, this descriptor is what keeps the device; afterwards the mount does.
+	defer dev.Close()
+	c.Source = dev.Name()
+	t, err = nsmount.MountFS(c)
+	return t, "loop", v.explain(err)
+}
+
+// explain adds to the kernel's refusal what can be done.
+func (v volume) explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("this kernel has no %s: load its module, or build the image as one of %s: %w",
+			v.fsType, strings.Join(haveTypes(), ", "), err)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("mounting needs CAP_SYS_ADMIN: %w", err)
+	case errors.Is(err, unix.EINVAL) && strings.Contains(err.Error(), "Unknown parameter"):
+		return fmt.Errorf("%s knows no such mount option; take it out of the unit: %w", v.fsType, err)
+	}
+	return fmt.Errorf("the kernel refuses its %s (the kernel log may say more); check it, or build it again: %w", v.fsType, err)
+}
+
+// haveTypes lists the file systems that the running kernel has now, without those that it could load.
+func haveTypes() []string {
+	data, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		return []string{"what the kernel has (" + err.Error() + ")"}
+	}
+	var have []string
+	for line := range strings.Lines(string(data)) {
+		if name := strings.TrimSpace(line); probe.Type(name).Mountable() {
+			have = append(have, name)
+		}
+	}
+	return have
+}
+
+// join mounts usr on the /usr of root, or of an empty tree where root is nil. It gives the whole, and usr as a tree
+// of its own. The trees that it is given are still to be closed by the caller.
+//
+// It is done in a scratch namespace: a detached tree takes mounts only from Linux 6.15.
+func join(root, usr *nsmount.Tree) (whole, part *nsmount.Tree, err error) {
+	scratch, err := nsmount.NewScratch(nsmount.Probe())
+	if err != nil {
+		return nil, nil, err
+	}
+	if root == nil {
+		if root, err = nsmount.EmptyTree("usr"); err != nil {
+			return nil, nil, errors.Join(err, scratch.Close())
+		}
+		defer root.Close()
+	}
+	err = scratch.Do(context.Background(), func() error {
+		whole, part, err = joinHere(scratch, root, usr)
+		return err
+	})
+	if err := errors.Join(err, scratch.Close()); err != nil {
+		return nil, nil, errors.Join(err, closeTree(whole), closeTree(part))
+	}
+	return whole, part, nil
+}
+
+func closeTree(t *nsmount.Tree) error {
+	if t == nil {
+		return nil
+	}
+	return t.Close()
+}
+
+// joinHere must run on the scratch thread.
+func joinHere(scratch *nsmount.Scratch, root, usr *nsmount.Tree) (whole, part *nsmount.Tree, err error) {
+	spot, err := scratch.Attach(root)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer spot.Close()
+	at, err := root.OpenDir("usr")
+	if err != nil {
+		return nil, nil, fmt.Errorf("its root partition has no directory /usr for its usr partition: %w", err)
+	}
+	defer at.Close()
+	if err := usr.Attach(at); err != nil {
+		return nil, nil, err
+	}
+	if part, err = nsmount.CloneDir(usr.File(), false, 0); err != nil {
+		return nil, nil, err
+	}
+	whole, err = scratch.Take(spot)
+	return whole, part, err
+}
