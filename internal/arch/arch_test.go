@@ -18,7 +18,8 @@ var mayImport = map[string][]string{
 
 	"reload":        {"unitfile/settings", "image/policy", "extension/...", "image", "nsmount/...", "service/...", "reload/state", "internal/..."},
 	"reload/state":  {},
-	"reload/status": {"reload/state", "service", "nsmount", "nsmount/hierarchy", "extension/..."},
+	// settings is for the type of a ref, which extension takes.
+	"reload/status": {"reload/state", "service", "nsmount", "nsmount/hierarchy", "extension", "unitfile/settings"},
 
 	"unitfile":          {},
 	"unitfile/settings": {"unitfile", "image/policy"},

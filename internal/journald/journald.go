@@ -94,7 +94,9 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		b.WriteString(h.head(r.Level))
+		if i == 0 || h.prefix {
+			b.WriteString(h.head(r.Level))
+		}
 		b.WriteString(printable(line))
 	}
 	b.WriteString(attrs.String())
@@ -129,7 +131,7 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 	return &c
 }
 
-// head is what a line begins with.
+// head is what a line begins with; at a terminal, the first one of a record.
 func (h *Handler) head(l slog.Level) string {
 	switch {
 	case h.prefix:

@@ -29,7 +29,7 @@ func TestLines(t *testing.T) {
 		{"debug", func(l *slog.Logger) { l.Debug("d") }, "<7>d\n", "debug: d\n"},
 		{
 			"several lines", func(l *slog.Logger) { l.Error(errors.Join(io.EOF, errors.New("<0>forged")).Error(), "k", "a\nb") },
-			"<3>EOF\n<3><0>forged k=\"a\\nb\"\n", "error: EOF\nerror: <0>forged k=\"a\\nb\"\n",
+			"<3>EOF\n<3><0>forged k=\"a\\nb\"\n", "error: EOF\n<0>forged k=\"a\\nb\"\n",
 		},
 		{"ends with a newline", func(l *slog.Logger) { l.Info("x\n") }, "<6>x\n", "x\n"},
 		{"terminal codes", func(l *slog.Logger) { l.Info("a\x1b[31m\xff\tü") }, "<6>a\\x1b[31m\\xff\tü\n", "a\\x1b[31m\\xff\tü\n"},

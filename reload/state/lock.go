@@ -111,6 +111,28 @@ func (l *Lock) sign(text string) error {
 	return err
 }
 
+// Holder says whether someone holds the lock, and which process, as far as it is
+// known: its pid is a hint. Whoever may not read the lock file is told that nobody
+// does.
+func (u *Unit) Holder() (pid int, held bool) {
+	f, err := openDir(u.record)
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	l, err := dir{f: f}.open(lockFile, unix.O_RDONLY, 0)
+	if err != nil {
+		return 0, false
+	}
+	defer l.Close()
+	// A shared lock for a moment: one who comes meanwhile tries again.
+	err = unix.Flock(int(l.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if !errors.Is(err, unix.EWOULDBLOCK) {
+		return 0, false
+	}
+	return u.holder(), true
+}
+
 // holder returns the pid in the lock file, 0 where there is none. It is a hint: its
 // writer may have been killed, or be just about to write it.
 func (u *Unit) holder() int {

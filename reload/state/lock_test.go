@@ -29,9 +29,15 @@ func TestLockedNamesTheHolder(t *testing.T) {
 	if !strings.Contains(err.Error(), fmt.Sprintf("process %d holds it", os.Getpid())) {
 		t.Errorf("error %q", err)
 	}
+	if pid, held := u.Holder(); pid != os.Getpid() || !held {
+		t.Errorf("holder %d %v", pid, held)
+	}
 	unlock(t, l)
 	l = lock(t, u)
 	unlock(t, l)
+	if pid, held := u.Holder(); pid != 0 || held {
+		t.Errorf("holder of a free lock %d %v", pid, held)
+	}
 	if b, err := os.ReadFile(filepath.Join(u.record, lockFile)); err != nil || len(b) > 0 {
 		t.Errorf("the free lock is signed: %q, %v", b, err)
 	}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/extexec/extexec/reload/state"
+	"github.com/spf13/cobra"
+)
+
+// A stateDir is the flag that says where records and memories are.
+type stateDir string
+
+func (d *stateDir) flag(c *cobra.Command) {
+	c.Flags().StringVar((*string)(d), "state-dir", "", "keep records and memory below `DIR`, not below /run and /var/lib")
+	if err := c.MarkFlagDirname("state-dir"); err != nil {
+		panic(err) // the flag was defined the line before
+	}
+}
+
+// dirs returns where the flag, or its absence, says that they are.
+func (d stateDir) dirs() (state.Dirs, error) {
+	if d == "" {
+		return state.DefaultDirs(), nil
+	}
+	abs, err := filepath.Abs(string(d))
+	if err != nil {
+		return state.Dirs{}, fmt.Errorf("find state directory %q: %w", string(d), err)
+	}
+	return state.In(abs), nil
+}
+
+// recorded returns the record of a name. As systemctl has it, ".service" may be left
+// out where that leaves no doubt.
+func recorded(dirs state.Dirs, name string) (*state.Unit, *state.Record, error) {
+	candidates := []string{name}
+	if !strings.HasSuffix(name, ".service") {
+		candidates = append(candidates, name+".service")
+	}
+	for _, n := range candidates {
+		u, err := dirs.Unit(n)
+		if err != nil {
+			return nil, nil, err
+		}
+		r, err := u.Load()
+		if err == nil {
+			return u, r, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, err
+		}
+	}
+	return nil, nil, fmt.Errorf("find %q: it has no record in %q: look at what runs with \"extexec list\"", name, dirs.Record)
+}
+
+// oneName is the rule for verbs that take one NAME.
+func oneName(c *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%s wants one NAME, of a unit or as --name gave it, and got %d arguments", c.Name(), len(args))
+	}
+	return nil
+}
+
+// completeNames completes the first argument with the names that have a record.
+func completeNames(d *stateDir) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		dirs, err := d.dirs()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		names, err := dirs.Names()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/extexec/extexec/internal/journald"
+	"github.com/spf13/cobra"
+)
+
+// An app is one call of the program.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	log      *slog.Logger
+	failed   error // of the verb; an error of cobra's is one of usage
+}
+
+// verbs are all the verbs, in the order of the help. A verb is made only when it
+// is asked for: a reload is to start as quickly as a process can.
+var verbs = []struct {
+	name string
+	make func(*app) *cobra.Command
+}{
+	{"list", newList},
+	{"status", newStatus},
+	{"pick", newPick},
+	{"version", newVersion},
+}
+
+// execute runs the program with these arguments and returns its exit code.
+func execute(args []string, in io.Reader, out, errOut io.Writer) int {
+	a := &app{in: in, out: out, err: errOut}
+	a.log = slog.New(a.handler())
+	root := a.root(args)
+	root.SetArgs(args)
+	if err := root.ExecuteContext(context.Background()); err != nil {
+		a.log.Error(strings.TrimSpace(err.Error()) + "\nsee: " + helpOf(root, args))
+		return exitUsage
+	}
+	code := exitCode(a.failed)
+	// A command that was executed speaks for itself.
+	if text := message(a.failed); text != "" {
+		a.log.Error(text)
+	}
+	return code
+}
+
+// handler writes as the journal wants it where standard error is the journal.
+func (a *app) handler() *journald.Handler {
+	if f, ok := a.err.(*os.File); ok && journald.IsStream(f, os.Getenv("JOURNAL_STREAM")) {
+		return journald.NewHandler(a.err, journald.Options{Prefix: true})
+	}
+	return journald.NewHandler(a.err, journald.Options{})
+}
+
+// root makes the command line. Where the first argument is a verb, only that one
+// is made, and none of what cobra adds.
+func (a *app) root(args []string) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "extexec",
+		Short:         "Execute extension images for one service, and exchange them while it runs",
+		Long:          rootHelp,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	for _, v := range verbs {
+		if len(args) > 0 && args[0] == v.name {
+			root.CompletionOptions.DisableDefaultCmd = true
+			root.AddCommand(a.finish(v.make(a)))
+			return root
+		}
+	}
+	for _, v := range verbs {
+		root.AddCommand(a.finish(v.make(a)))
+	}
+	return root
+}
+
+// finish makes the verb's own error something else than an error of usage.
+func (a *app) finish(c *cobra.Command) *cobra.Command {
+	run := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		a.failed = run(c, args)
+		return nil
+	}
+	c.DisableFlagsInUseLine = true
+	return c
+}
+
+// helpOf is the command that shows the help that is wanted after a mistake.
+func helpOf(root *cobra.Command, args []string) string {
+	if c, _, err := root.Find(args); err == nil {
+		return c.CommandPath() + " --help"
+	}
+	return root.Name() + " --help"
+}
+
+const rootHelp = `extexec lays extension images (sysext, confext) over a service's own view of
+/usr, /opt and /etc, and exchanges them for newer ones while the service runs:
+no lookup ever misses a file, and nothing is restarted.
+
+Exit codes:
+    0   done, or nothing to do
+    1   refused or failed, nothing changed
+    2   usage
+    3   a check failed, nothing changed
+    4   taken back: the old state is live
+    5   the undo failed too: "extexec status" says what is left
+    6   plan --exit-code: there are changes
+   75   another reload holds the lock
+  200, 203, 217, 226   run, exec: as systemd has them; afterwards those of the command`

@@ -1,0 +1,118 @@
+package status
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/extexec/extexec/extension"
+	"github.com/extexec/extexec/reload/state"
+	"github.com/extexec/extexec/unitfile/settings"
+)
+
+// An Extension is one ref: what is recorded of it against what lies on disk.
+type Extension struct {
+	// Recorded is what is in the current generation; nil where this ref gave
+	// nothing to it.
+	Recorded *state.Extension `json:"recorded,omitempty"`
+	Ref      string           `json:"ref"`
+	Kind     string           `json:"kind"`
+
+	Disk  DiskState `json:"disk"`
+	Found *Found    `json:"found,omitempty"` // what a reload would pick, if anything
+	Why   string    `json:"why,omitempty"`   // where that is nothing
+}
+
+// A Found is what a ref means on disk now.
+type Found struct {
+	Path     string `json:"path"`
+	Version  string `json:"version,omitempty"`
+	Identity string `json:"identity"`
+}
+
+// A DiskState says what a reload would find of an extension.
+type DiskState string
+
+// The states of an extension on disk.
+const (
+	Same        DiskState = "same"
+	Replaced    DiskState = "other version" // another path is picked
+	Changed     DiskState = "changed"       // the same path, other contents
+	New         DiskState = "new"           // nothing of it is in the generation
+	Gone        DiskState = "gone"
+	NotWanted   DiskState = "absent"     // optional, and neither recorded nor there
+	CannotBeHad DiskState = "unreadable" // it is there, and is passed over
+)
+
+// onDisk picks every recorded ref again, as a reload of a service without a unit
+// does. A unit may name other refs by now: that is for plan to say.
+func (s *Status) onDisk(r *state.Record, m *state.Memory) {
+	recorded := map[state.Ref][]*state.Extension{}
+	for i := range r.Current.Extensions {
+		e := &r.Current.Extensions[i]
+		key := state.Ref{Kind: e.Kind, Text: e.Ref}
+		recorded[key] = append(recorded[key], e)
+	}
+	for _, ref := range r.Refs {
+		e := Extension{Ref: ref.Text, Kind: ref.Kind}
+		key := state.Ref{Kind: ref.Kind, Text: ref.Text}
+		if same := recorded[key]; len(same) > 0 {
+			e.Recorded, recorded[key] = same[0], same[1:]
+		}
+		e.find(m)
+		s.Extensions = append(s.Extensions, e)
+	}
+	// What the generation has and no ref explains was left by another version of
+	// the unit.
+	for _, left := range r.Current.Extensions {
+		key := state.Ref{Kind: left.Kind, Text: left.Ref}
+		for _, e := range recorded[key] {
+			s.Extensions = append(s.Extensions, Extension{Recorded: e, Ref: e.Ref, Kind: e.Kind, Disk: Gone, Why: "no ref asks for it"})
+		}
+		delete(recorded, key)
+	}
+}
+
+// find picks the ref.
+func (e *Extension) find(m *state.Memory) {
+	ref, err := parseRef(e.Kind, e.Ref)
+	if err != nil {
+		e.Disk, e.Why = CannotBeHad, err.Error()
+		return
+	}
+	p, err := extension.Pick(ref, extension.PickOptions{Refused: m.IsRefused})
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		e.Disk, e.Why = CannotBeHad, err.Error()
+	case err != nil:
+		e.Disk, e.Why = Gone, err.Error()
+	case p == nil && e.Recorded == nil:
+		e.Disk = NotWanted
+	case p == nil:
+		e.Disk, e.Why = Gone, "nothing is there, and the ref may be missing"
+	default:
+		e.Found = &Found{Path: p.Path, Version: p.Version, Identity: p.Identity}
+		e.Disk = e.judge()
+	}
+}
+
+func (e *Extension) judge() DiskState {
+	switch {
+	case e.Recorded == nil:
+		return New
+	case e.Recorded.Identity == e.Found.Identity:
+		return Same
+	case e.Recorded.Path == e.Found.Path:
+		return Changed
+	}
+	return Replaced
+}
+
+func parseRef(kind, text string) (settings.Ref, error) {
+	for _, k := range []settings.Kind{settings.Image, settings.Directory} {
+		if k.String() == kind {
+			return settings.ParseRef(k, text)
+		}
+	}
+	return settings.Ref{}, fmt.Errorf("read ref %q: unknown kind %q", text, kind)
+}

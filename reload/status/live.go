@@ -1,0 +1,212 @@
+package status
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/nsmount/hierarchy"
+	"github.com/extexec/extexec/reload/state"
+	"github.com/extexec/extexec/service"
+)
+
+// A Hierarchy is one hierarchy, live against recorded.
+type Hierarchy struct {
+	Path  string `json:"path"`
+	Point string `json:"point,omitempty"` // where it is when that is elsewhere
+
+	State  HierarchyState `json:"state"`
+	Layers int            `json:"layers"` // recorded, without the base
+	// Live is the overlay of ours that is on top, nil where none is.
+	Live *Overlay `json:"live,omitempty"`
+	// Top is what is mounted there, as the mount table names its source; "" for
+	// nothing.
+	Top string `json:"top,omitempty"`
+	// Covered counts trees beneath the visible one that could not be detached.
+	Covered int             `json:"covered,omitempty"`
+	Carried []state.Carried `json:"carried,omitempty"` // recorded
+}
+
+// An Overlay is one of ours in a mount table.
+type Overlay struct {
+	Generation uint64 `json:"generation"`
+	Serial     uint64 `json:"serial"`
+}
+
+// A HierarchyState says how what is live compares with the record.
+type HierarchyState string
+
+// The states of a hierarchy.
+const (
+	AsRecorded    HierarchyState = "as recorded"
+	NoOverlay     HierarchyState = "no overlay"       // and none was recorded
+	Missing       HierarchyState = "missing"          // none is there, one was recorded
+	OtherThan     HierarchyState = "other generation" // ours, of another generation
+	UnderMount    HierarchyState = "under a mount"    // ours, below something else
+	HalfExchanged HierarchyState = "half exchanged"   // a later one of ours lies beneath
+	NotKnown      HierarchyState = "unknown"
+)
+
+// Alive says whether the service of a record is there, which is its main process
+// where that is known, and all that are in its mount namespace.
+func Alive(r *state.Record) (s State, pid int, pids []int) {
+	if r.MountNS == 0 {
+		return Unknown, 0, nil
+	}
+	pids, err := service.InMountNamespace(r.MountNS)
+	if err == nil && len(pids) > 0 {
+		for _, p := range pids {
+			if p == r.PID {
+				pid = p
+			}
+		}
+		return Live, pid, pids
+	}
+	if privileged() && err == nil {
+		return Dead, 0, nil
+	}
+	// Namespaces of others are not shown to everyone, but when a process started is.
+	p, err := service.Open(r.PID)
+	if err != nil {
+		return Unknown, 0, nil
+	}
+	defer p.Close()
+	if r.StartTime != 0 && p.StartTime() == r.StartTime {
+		return Live, r.PID, []int{r.PID}
+	}
+	return Unknown, 0, nil
+}
+
+// live fills in the service and its hierarchies.
+func (s *Status) live(r *state.Record) {
+	s.State, s.PID, s.PIDs = Alive(r)
+	var table *nsmount.Table
+	if s.State == Live {
+		t, err := s.table(r)
+		if err != nil {
+			s.note("what is mounted is not known: %v", err)
+		}
+		table = t
+	}
+	for _, h := range r.Current.Hierarchies {
+		got := compare(h, r, s.Name, table)
+		s.Hierarchies = append(s.Hierarchies, got)
+		switch got.State {
+		case Missing, OtherThan, HalfExchanged:
+			s.note("%s is not as recorded (%s): reload it", h.Path, got.State)
+		case UnderMount:
+			s.note("%s: %q was mounted over the overlay: unmount it, or restart the service", h.Path, got.Top)
+		}
+	}
+}
+
+// table reads the mount table of the service from the first of its processes that
+// lets us.
+func (s *Status) table(r *state.Record) (*nsmount.Table, error) {
+	pids := s.PIDs
+	if s.PID != 0 {
+		pids = append([]int{s.PID}, pids...)
+	}
+	err := errors.New("its processes ended meanwhile")
+	for _, pid := range pids {
+		t, e := tableOf(pid, r.MountNS)
+		if e == nil {
+			return t, nil
+		}
+		err = e
+	}
+	return nil, err
+}
+
+func tableOf(pid int, ns uint64) (*nsmount.Table, error) {
+	p, err := service.Open(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	if id, err := p.MountNS(); err != nil {
+		return nil, err
+	} else if id != ns {
+		return nil, fmt.Errorf("process %d left the mount namespace", pid)
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return nil, fmt.Errorf("read mount table: %w", err)
+	}
+	if !p.Alive() { // the number may have been another's
+		return nil, fmt.Errorf("read mount table of process %d: %w", pid, service.ErrGone)
+	}
+	return nsmount.ParseTable(b)
+}
+
+// compare looks at one recorded hierarchy in a mount table, nil when there is none.
+func compare(h state.Hierarchy, r *state.Record, name string, t *nsmount.Table) Hierarchy {
+	got := Hierarchy{Path: h.Path, Point: h.Point, Layers: h.Layers, Carried: h.Carried, State: NotKnown}
+	if t == nil {
+		return got
+	}
+	point := h.Point
+	if point == "" {
+		point = h.Path
+	}
+	var latest uint64 // serial
+	ours := 0
+	stack := mountsAt(t, point)
+	for i, m := range stack {
+		top := i == len(stack)-1
+		if top {
+			got.Top = m.Source
+		}
+		source, ok := hierarchy.ParseSource(m.Source)
+		if m.FSType != "overlay" || !ok || !source.Names(name) {
+			continue
+		}
+		ours++
+		latest = max(latest, source.Serial)
+		if top {
+			got.Live = &Overlay{Generation: source.Generation, Serial: source.Serial}
+		}
+	}
+	got.Covered = max(ours-1, 0)
+	got.State = judge(got.Live, ours, latest, r.Current.Number, h.Layers)
+	return got
+}
+
+func judge(live *Overlay, ours int, latest, number uint64, layers int) HierarchyState {
+	switch {
+	case ours == 0 && layers == 0:
+		return NoOverlay
+	case ours == 0:
+		return Missing
+	case live == nil:
+		return UnderMount
+	case live.Serial < latest:
+		return HalfExchanged
+	case live.Generation != number:
+		return OtherThan
+	}
+	return AsRecorded
+}
+
+// mountsAt lists the mounts on one path, bottom to top: each is mounted on the one
+// before.
+func mountsAt(t *nsmount.Table, point string) []*nsmount.Mount {
+	above := map[int]*nsmount.Mount{} // by parent
+	var bottom *nsmount.Mount
+	for i := range t.Mounts {
+		if m := &t.Mounts[i]; m.Point == point && m.ID != m.Parent {
+			above[m.Parent] = m
+		}
+	}
+	for parent, m := range above {
+		if p, ok := t.ByID(parent); !ok || p.Point != point {
+			bottom = m
+		}
+	}
+	var stack []*nsmount.Mount
+	for m := bottom; m != nil && len(stack) < len(t.Mounts); m = above[m.ID] {
+		stack = append(stack, m)
+	}
+	return stack
+}
