@@ -85,7 +85,8 @@ func kernelName(name string) bool {
 	return slices.Contains(kernelNames, name) || allowed(kernelNumbers, name)
 }
 
-// packageComments: one package comment, in doc.go.
+// packageComments: one package comment, in doc.go; a package of a single file has
+// it there, a program may have it in main.go.
 func packageComments(tr *tree) (wrong []string) {
 	for _, p := range tr.sorted() {
 		var with []string
@@ -94,7 +95,9 @@ func packageComments(tr *tree) (wrong []string) {
 				with = append(with, path.Base(f.path))
 			}
 		}
-		if len(p.files) > 0 && !slices.Equal(with, []string{"doc.go"}) {
+		single := len(p.files) == 1 && len(with) == 1
+		program := len(p.files) > 0 && p.files[0].ast.Name.Name == "main" && slices.Equal(with, []string{"main.go"})
+		if len(p.files) > 0 && !single && !program && !slices.Equal(with, []string{"doc.go"}) {
 			wrong = append(wrong, fmt.Sprintf("%s: the package comment belongs in doc.go, and nowhere else; it is in %q", p.dir, with))
 		}
 	}

@@ -27,7 +27,7 @@ func TestRulesFindFaults(t *testing.T) {
 		{"mount in a test", "service/x_test.go", "package service\nimport \"syscall\"\nvar _ = syscall.SYS_UNSHARE\n", kernelCalls, "SYS_UNSHARE"},
 		{"clone flags", "service/x.go", "package service\nimport \"syscall\"\nvar _ = syscall.SysProcAttr{Cloneflags: 1}\n", kernelCalls, "Cloneflags"},
 		{"no package comment", "image/x.go", "package image\n", packageComments, "image: the package comment"},
-		{"comment elsewhere", "image/x.go", "// Package image.\npackage image\n", packageComments, "x.go"},
+
 		{"name", "internal/util/x.go", "package util\n", packageNames, "says nothing"},
 		{"length", "reload/state/x.go", long, functionLength, "func f has"},
 		{"undocumented function", "image/x.go", "package image\nfunc F() {}\n", exportedDocs, "F has no"},
@@ -40,6 +40,10 @@ func TestRulesFindFaults(t *testing.T) {
 		if len(found) != 1 || !strings.Contains(found[0], c.want) {
 			t.Errorf("%s: found %q, want %q", c.name, found, c.want)
 		}
+	}
+	two := load(t, fstest.MapFS{"image/a.go": {Data: []byte("// Package image.\npackage image\n")}, "image/b.go": {Data: []byte("package image\n")}})
+	if found := packageComments(two); len(found) != 1 || !strings.Contains(found[0], "a.go") {
+		t.Errorf("comment in one of two files: found %q", found)
 	}
 	far := load(t, fstest.MapFS{
 		"reload/x.go":        {Data: []byte("package reload\nimport _ \"github.com/extexec/extexec/service\"\n")},
