@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // Fingerprint stands for the state of everything below a directory: of each
@@ -46,6 +48,11 @@ func appendEntry(text []byte, e *Entry) []byte {
 	text = number(text, uint64(e.Mode)<<32|uint64(e.UID))
 	text = number(text, uint64(e.GID))
 	text = number(text, e.Size)
+	if e.Mode&unix.S_IFMT != unix.S_IFDIR {
+		// A directory's number is not stable on an overlay over several file
+		// systems (Documentation/filesystems/overlayfs.rst).
+		text = number(text, e.Inode)
+	}
 	text = number(text, e.Device)
 	text = number(text, uint64(e.Mtime.Unix()))
 	text = number(text, uint64(e.Mtime.Nanosecond())<<32|uint64(e.Ctime.Nanosecond()))

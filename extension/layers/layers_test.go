@@ -12,7 +12,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/nsmount/nsmounttest"
 )
+
+func TestMain(m *testing.M) { nsmounttest.Main(m) }
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -139,6 +144,25 @@ func TestFingerprintOfTheSame(t *testing.T) {
 	}
 }
 
+// TestTwinsDiffer: two trees with the same names and sizes are told apart although
+// all their times are equal.
+func TestTwinsDiffer(t *testing.T) {
+	top := t.TempDir()
+	entries := map[string][]Entry{}
+	for _, twin := range []string{"a", "b"} {
+		must(t, os.Mkdir(filepath.Join(top, twin), 0o755))
+		must(t, os.WriteFile(filepath.Join(top, twin, "who.conf"), []byte(twin), 0o644))
+		must(t, Walk(openDir(t, filepath.Join(top, twin), unix.O_PATH), func(e *Entry) error {
+			e.Mtime, e.Ctime = time.Unix(1, 0), time.Unix(1, 0)
+			entries[twin] = append(entries[twin], *e)
+			return nil
+		}))
+	}
+	if string(appendEntry(nil, &entries["a"][0])) == string(appendEntry(nil, &entries["b"][0])) {
+		t.Errorf("%+v and %+v are one", entries["a"][0], entries["b"][0])
+	}
+}
+
 // TestNestingCounts: the same names at another depth are another state, also
 // where all times are the same.
 func TestNestingCounts(t *testing.T) {
@@ -176,6 +200,47 @@ func TestWalk(t *testing.T) {
 	stop := errors.New("stop")
 	if err := Walk(openDir(t, top, unix.O_PATH), func(*Entry) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("Walk returns %v", err)
+	}
+}
+
+// TestMountsAreNoPart: what is mounted in a layer is not walked, and a mount that
+// comes or goes shows in the fingerprint, but not what happens in it.
+func TestMountsAreNoPart(t *testing.T) {
+	nsmounttest.Root(t)
+	top := sample(t)
+	at := openDir(t, top+"/usr/lib/empty", unix.O_PATH)
+	tree, err := nsmount.MountFS(nsmount.FSConfig{Type: "tmpfs"})
+	must(t, err)
+	must(t, tree.Attach(at))
+	must(t, tree.Close())
+	before := fingerprint(t, top)
+	must(t, os.WriteFile(top+"/usr/lib/empty/hidden", nil, 0o600))
+	must(t, os.Chmod(top+"/usr/lib/empty", 0o700))
+	covered := 0
+	must(t, Walk(openDir(t, top, unix.O_PATH), func(e *Entry) error {
+		if e.Covered != (e.Path() == "usr/lib/empty") || e.Name == "hidden" {
+			t.Errorf("%+v", e)
+		}
+		if e.Covered {
+			covered++
+		}
+		return nil
+	}))
+	after := fingerprint(t, top)
+	must(t, nsmount.DetachTop(at))
+	must(t, os.Chdir("/")) // It leaves the working directory where it unmounted.
+	if covered != 1 || before != after {
+		t.Errorf("%d covered entries; fingerprint %s, was %s", covered, after, before)
+	}
+	if bare := fingerprint(t, top); bare == before {
+		t.Error("without the mount the fingerprint is the same")
+	}
+	// The top may be a mount itself, and is the layer then.
+	bind, err := nsmount.CloneDir(openDir(t, top, unix.O_PATH), false, nsmount.AttrReadOnly)
+	must(t, err)
+	defer bind.Close()
+	if s, err := Fingerprint(bind.File()); err != nil || s != fingerprint(t, top) {
+		t.Errorf("of a tree: %s, %v", s, err)
 	}
 }
 

@@ -26,6 +26,7 @@ type Entry struct {
 	UID     uint32
 	GID     uint32
 	Size    uint64
+	Inode   uint64
 	Device  uint64 // of a device node
 	Mtime   time.Time
 	Ctime   time.Time
@@ -135,7 +136,7 @@ func (w *walker) look(fd int, name string) (isDir bool, err error) {
 		e.Covered = true
 		return false, nil
 	}
-	e.Mode, e.UID, e.GID, e.Size = uint32(st.Mode), st.Uid, st.Gid, st.Size
+	e.Mode, e.UID, e.GID, e.Size, e.Inode = uint32(st.Mode), st.Uid, st.Gid, st.Size, st.Ino
 	e.Device = unix.Mkdev(st.Rdev_major, st.Rdev_minor)
 	e.Mtime = time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec))
 	e.Ctime = time.Unix(st.Ctime.Sec, int64(st.Ctime.Nsec))

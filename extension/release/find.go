@@ -166,8 +166,8 @@ func scan(root *os.File, class Class, name string, relax bool, note string) (str
 	var found *os.File
 	for _, entry := range names {
 		suffix, ok := strings.CutPrefix(entry, filePrefix)
-		if !ok || !ValidName(suffix) {
-			continue
+		if !ok || !ValidName(suffix) || suffix == name {
+			continue // The exact name was tried: it leads nowhere, and the note says so.
 		}
 		f, err := openEntry(root, class.Dir()+"/"+entry)
 		if err != nil {

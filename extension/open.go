@@ -1,0 +1,169 @@
+package extension
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/extension/release"
+	"github.com/extexec/extexec/image"
+	"github.com/extexec/extexec/image/policy"
+	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/unitfile/settings"
+)
+
+// Opened is an extension that fits the service root, as a tree that is attached
+// nowhere. It owns the tree.
+type Opened struct {
+	*Picked
+	Classes  []release.Class   // those that it has a release file of
+	Release  release.Release   // the file of the first class
+	Releases []release.Release // one for each class
+	Tree     *nsmount.Tree     // the whole of it; for layers there is Layer
+	Info     image.Info        // of an image
+
+	image *image.Image
+}
+
+// OpenOptions say what an extension must be.
+type OpenOptions struct {
+	OS               release.OS // the os-release of the service root
+	Architecture     string     // in systemd's words; empty: that of the kernel
+	Policy           policy.Policy
+	RequireSignature bool
+}
+
+// Open makes a tree of what was picked, read-only, and matches it against the
+// service root. An error is an [*Error]; it wraps a [*release.MismatchError],
+// [release.ErrNoFile] or [policy.ErrDenied] where one of these is the cause.
+func Open(p *Picked, o OpenOptions) (*Opened, error) {
+	opened := &Opened{Picked: p}
+	fail := func(step string, err error) (*Opened, error) {
+		return nil, &Error{Ref: p.Ref.String(), Step: step, Err: errors.Join(err, opened.Close())}
+	}
+	var err error
+	if p.Kind == settings.Image {
+		err = opened.openImage(o)
+	} else {
+		err = opened.openDirectory()
+	}
+	if err != nil {
+		return fail(stepOpen, err)
+	}
+	if opened.Releases, err = release.FindAll(opened.Tree.File(), p.Name, p.Ref.Relax); err != nil {
+		return fail(stepOpen, err)
+	}
+	for _, r := range opened.Releases {
+		if err := r.Match(p.Name, release.Host{OS: o.OS, Architecture: o.Architecture}); err != nil {
+			return fail(stepMatch, err)
+		}
+		opened.Classes = append(opened.Classes, r.Class)
+	}
+	opened.Release = opened.Releases[0]
+	return opened, nil
+}
+
+// errReplaced: what was picked and what would be opened are not the same.
+var errReplaced = errors.New("it was replaced meanwhile: try again")
+
+func (o *Opened) openDirectory() error {
+	fd, err := unix.Open(o.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: o.Path, Err: err}
+	}
+	dir := os.NewFile(uintptr(fd), o.Path)
+	defer dir.Close()
+	// The content is not looked at again: a change in place is visible at once
+	// anyhow, and is seen by the next pick.
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return &os.PathError{Op: "fstat", Path: o.Path, Err: err}
+	}
+	if (inode{dev: st.Dev, ino: st.Ino}) != o.file {
+		return errReplaced
+	}
+	o.Tree, err = nsmount.CloneDir(dir, false, nsmount.AttrReadOnly|nsmount.AttrNoDev)
+	return err
+}
+
+func (o *Opened) openImage(opt OpenOptions) error {
+	if opt.RequireSignature {
+		return fmt.Errorf("%w: RequireSignature=yes, and signatures are not checked yet by this version", policy.ErrDenied)
+	}
+	// O_NONBLOCK: what was a file may have been replaced by a fifo.
+	fd, err := unix.Open(o.Path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: o.Path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), o.Path)
+	defer f.Close()
+	identity, _, err := identify(f, settings.Image)
+	if err != nil {
+		return err
+	}
+	if identity != o.Identity {
+		return errReplaced
+	}
+	if err := image.CheckSidecars(o.Path); err != nil {
+		return err
+	}
+	options := image.Options{Policy: opt.Policy, RootOptions: o.Ref.Options["root"], UsrOptions: o.Ref.Options["usr"]}
+	if o.image, err = image.Open(f, o.Path, options); err != nil {
+		return err
+	}
+	o.Tree, o.Info = o.image.Tree, o.image.Info
+	return nil
+}
+
+// Close gives the trees up. What an overlay has as its layer stays.
+func (o *Opened) Close() error {
+	switch {
+	case o.image != nil:
+		return o.image.Close()
+	case o.Tree != nil:
+		return o.Tree.Close()
+	}
+	return nil
+}
+
+// ClassOf is the class whose extensions give a hierarchy.
+func ClassOf(hierarchy string) release.Class {
+	if h := path.Clean("/" + hierarchy); h == "/etc" || strings.HasPrefix(h, "/etc/") {
+		return release.Confext
+	}
+	return release.Sysext
+}
+
+// Layer opens the extension's part of a hierarchy, an absolute path, as an O_PATH
+// descriptor that the caller owns. It says false where the extension has none,
+// or is not of the class that gives one. The part must be a directory, and not
+// be reached through a symbolic link.
+func (o *Opened) Layer(hierarchy string) (*os.File, bool, error) {
+	if !slices.Contains(o.Classes, ClassOf(hierarchy)) {
+		return nil, false, nil
+	}
+	f, err := o.openDir(hierarchy)
+	switch {
+	case err == nil:
+		return f, true, nil
+	case errors.Is(err, unix.ENOENT):
+		return nil, false, nil
+	case errors.Is(err, unix.ELOOP):
+		err = fmt.Errorf("%s in %q is a symbolic link, or lies beyond one: make it a directory", hierarchy, o.Path)
+	case errors.Is(err, unix.ENOTDIR):
+		err = fmt.Errorf("%s in %q is no directory, or lies below what is none: make it a directory", hierarchy, o.Path)
+	}
+	return nil, false, &Error{Ref: o.Ref.String(), Step: stepLayer, Err: err}
+}
+
+func (o *Opened) openDir(hierarchy string) (*os.File, error) {
+	if o.image != nil {
+		return o.image.Dir(hierarchy)
+	}
+	return o.Tree.OpenDir(strings.TrimPrefix(path.Clean("/"+hierarchy), "/"))
+}

@@ -1,0 +1,191 @@
+package extension
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/extension/layers"
+	"github.com/extexec/extexec/extension/release"
+	"github.com/extexec/extexec/extension/vpick"
+	"github.com/extexec/extexec/unitfile/settings"
+)
+
+// Candidate is a version that a ref could mean; see [vpick.Candidate].
+type Candidate struct {
+	vpick.Candidate
+
+	// Identity is empty for a candidate that was passed over for its name or
+	// its type, or that comes after the one that was picked.
+	Identity string
+}
+
+// Picked is the extension that a ref means now. It holds nothing open.
+type Picked struct {
+	Ref  settings.Ref
+	Kind settings.Kind // that of the ref
+
+	Path string // where it is, in the namespace that it was picked in; may end in a symbolic link
+	Name string // what its release file is named after
+	// Version and Arch are what its file name says; both can be empty.
+	Version, Arch string
+
+	// Identity is what makes two extensions the same: "dir:" and the
+	// fingerprint of a directory, "file:" and what fstat(2) tells of an image.
+	// The root hash of an image with verity will stand in for the latter.
+	Identity string
+
+	Candidates []Candidate // the best first; the one with an empty Why is this
+	Warnings   []string    // what was passed over although it should not be there
+
+	file inode // what Open must find again
+}
+
+// PickOptions change how [Pick] chooses.
+type PickOptions struct {
+	// Refused says whether an identity is to be passed over, and why: it failed
+	// a check, or a rollback left it.
+	Refused func(identity string) (why string, refused bool)
+
+	// Arch is the architecture to pick for, in systemd's words; empty: that of
+	// this program.
+	Arch string
+}
+
+// Pick finds out what a ref means. Where the ref may be missing ("-") and is,
+// both results are nil. An error is an [*Error].
+func Pick(ref settings.Ref, o PickOptions) (*Picked, error) {
+	p := &picker{ref: ref, options: o, seen: map[string]pinned{}}
+	result, err := vpick.Pick(ref.Path, vpick.Options{Native: o.Arch, PassOver: p.passOver}, filter(ref.Kind))
+	if err != nil && ref.Optional && p.missing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &Error{Ref: ref.String(), Step: stepPick, Err: p.explain(err)}
+	}
+	c := result.Picked()
+	picked := &Picked{
+		Ref: ref, Kind: ref.Kind, Path: c.Path, Name: filepath.Base(c.Path), Version: c.Version, Arch: c.Arch,
+		Identity: p.seen[c.Path].identity, Warnings: append(p.warnings, result.Warnings...), file: p.seen[c.Path].inode,
+	}
+	if ref.Kind == settings.Image {
+		picked.Name = release.ImageName(picked.Name)
+	}
+	for _, c := range result.Candidates {
+		picked.Candidates = append(picked.Candidates, Candidate{Candidate: c, Identity: p.seen[c.Path].identity})
+	}
+	return picked, nil
+}
+
+func filter(k settings.Kind) vpick.Filter {
+	if k == settings.Image {
+		return vpick.Raw()
+	}
+	return vpick.Dir()
+}
+
+type picker struct {
+	ref      settings.Ref
+	options  PickOptions
+	seen     map[string]pinned // by path
+	asked    bool              // there was a candidate of the right kind
+	warnings []string
+}
+
+type pinned struct {
+	identity string
+	inode    inode
+}
+
+// inode tells one file from another while both exist.
+type inode struct{ dev, ino uint64 }
+
+// passOver works out the identity of a candidate that would be picked.
+func (p *picker) passOver(c *vpick.Candidate, f *os.File) string {
+	p.asked = true
+	identity, inode, err := identify(f, p.ref.Kind)
+	if err != nil {
+		why := "cannot be read: " + err.Error()
+		p.warnings = append(p.warnings, fmt.Sprintf("%q is passed over: it %s", c.Path, why))
+		return why
+	}
+	p.seen[c.Path] = pinned{identity: identity, inode: inode}
+	if p.options.Refused == nil {
+		return ""
+	}
+	why, refused := p.options.Refused(identity)
+	if refused && why == "" {
+		why = "was refused before"
+	}
+	if !refused {
+		return ""
+	}
+	return why
+}
+
+// identify gives the identity of an open file, which may be an O_PATH
+// descriptor.
+func identify(f *os.File, k settings.Kind) (string, inode, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return "", inode{}, os.NewSyscallError("fstat", err)
+	}
+	in := inode{dev: st.Dev, ino: st.Ino}
+	if k == settings.Directory {
+		fingerprint, err := layers.Fingerprint(f)
+		return "dir:" + fingerprint, in, err
+	}
+	// An image with verity data is the same wherever it lies: once there is
+	// verification, its root hash goes here.
+	return fmt.Sprintf("file:%d:%d,%d,%d,%d.%09d,%d.%09d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino, st.Size,
+		st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec), in, nil
+}
+
+// missing says whether a failed pick means that there is nothing: no source, or
+// no version of this kind for this machine (the two settings may share one ".v").
+// A version that may not be used, and a path that is of the other kind, are
+// another matter.
+func (p *picker) missing(err error) bool {
+	if errors.Is(err, fs.ErrNotExist) {
+		return true
+	}
+	versioned, _ := vpick.Uses(p.ref.Path)
+	return errors.Is(err, vpick.ErrNoMatch) && versioned && !p.asked
+}
+
+// explain adds to an error what to do about it. The path need not be said again:
+// it is in the ref.
+func (p *picker) explain(err error) error {
+	var pick *vpick.Error
+	if errors.As(err, &pick) {
+		err = pick.Err
+	}
+	key, other := "ExtensionDirectories=", settings.Directory
+	if p.ref.Kind == settings.Directory {
+		key, other = "ExtensionImages=", settings.Image
+	}
+	optional := p.ref
+	optional.Optional = true
+
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: install it, or write %q if it may be missing", err, optional)
+	case !errors.Is(err, vpick.ErrNoMatch):
+		return err
+	case p.fits(other):
+		return fmt.Errorf("%w: %s takes it", err, key)
+	case p.missing(err):
+		return fmt.Errorf("%w: install a version there, or write %q if there may be none", err, optional)
+	}
+	return err
+}
+
+// fits says whether the path would do as a ref of another kind.
+func (p *picker) fits(k settings.Kind) bool {
+	_, err := vpick.Pick(p.ref.Path, vpick.Options{Native: p.options.Arch}, filter(k))
+	return err == nil
+}
