@@ -23,7 +23,7 @@ var watched = []string{
 // systemdsOwn matches what a running system makes by itself: its own services when something calls them,
 // sockets and private directories of those, automounts.
 var systemdsOwn = regexp.MustCompile(`^(unit|cgroup|mount|file) \S*?(` +
-	`systemd-|dbus-|user@|user-|session-|user\.slice|modprobe@|proc-sys-fs-binfmt|/proc/sys/fs/binfmt_misc|/run/credentials|/run/user` +
+	`systemd(-|\\x2d)|run-credentials-|dbus-|user@|user-|session-|user\.slice|modprobe@|proc-sys-fs-binfmt|/proc/sys/fs/binfmt_misc|/run/credentials|/run/user` +
 	`|/etc/\.updated|/etc/\.pwd\.lock|/var/\.updated)`)
 
 // snapshot notes mounts, units, cgroups with processes in them, loop devices and files.
@@ -44,12 +44,12 @@ func (m *machine) noteUnits(s snapshot) error {
 	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
 	defer cancel()
 	r, err := m.exec(ctx, Command{Argv: []string{"systemctl", "list-units", "--plain", "--no-legend", "--full",
-		"--state=active,reloading,failed,activating,deactivating"}})
+		"--type=service,socket,path,timer,scope,mount,automount", "--state=active,reloading,failed,activating,deactivating"}})
 	if err != nil {
 		return err
 	}
 	for line := range strings.Lines(r.Stdout) {
-		if f := strings.Fields(line); len(f) > 3 && f[2] != "inactive" {
+		if f := strings.Fields(line); len(f) > 0 {
 			s["unit "+f[0]] = true
 		}
 	}

@@ -34,10 +34,6 @@ func (c *Container) WriteUnit(name, text string) {
 	unit, _, dropin := strings.Cut(name, ".d/")
 	c.WriteFile(filepath.Join(unitDir, name), text, 0o644)
 	c.t.Cleanup(func() {
-		if c.t.Failed() {
-			c.t.Log(c.Report(unit))
-		}
-		c.dropUnit(unit)
 		c.Remove(filepath.Join(unitDir, name))
 		if dropin {
 			c.must(func() error {
@@ -48,7 +44,18 @@ func (c *Container) WriteUnit(name, text string) {
 		}
 		c.Systemctl("daemon-reload")
 	})
+	c.UseUnit(unit) // its clean-up comes first
 	c.Systemctl("daemon-reload")
+}
+
+// UseUnit is for a unit of a package: at the end of the test it is stopped, and reported if the test has failed.
+func (c *Container) UseUnit(unit string) {
+	c.t.Cleanup(func() {
+		if c.t.Failed() {
+			c.t.Log(c.Report(unit))
+		}
+		c.dropUnit(unit)
+	})
 }
 
 // dropUnit stops the unit and forgets a failure. A template or a unit that is not loaded has neither.
