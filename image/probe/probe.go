@@ -247,7 +247,7 @@ func squashfs(b blob) (Found, bool) {
 }
 
 // erofs: fs/erofs/erofs_fs.h. With 48-bit block numbers (Linux 6.15) the upper 16 bits are where the number of the
-// root inode was.
+// root inode was, if that has moved to the end.
 func erofs(b blob) (Found, bool) {
 	s := at(b.head, 1024, 128)
 	if s == nil || !has(s, 0, "\xe2\xe1\xf5\xe0") {
@@ -255,7 +255,7 @@ func erofs(b blob) (Found, bool) {
 	}
 	const feature48Bit = 0x80
 	blocks := uint64(binary.LittleEndian.Uint32(s[36:]))
-	if binary.LittleEndian.Uint32(s[80:])&feature48Bit != 0 {
+	if binary.LittleEndian.Uint32(s[80:])&feature48Bit != 0 && binary.LittleEndian.Uint64(s[112:]) != 0 {
 		blocks |= uint64(binary.LittleEndian.Uint16(s[14:])) << 32
 	}
 	return Found{Type: Erofs, Size: mul(blocks, 1<<min(s[12], 32))}, true

@@ -170,7 +170,7 @@ func TestSizes(t *testing.T) {
 	le, ff := binary.LittleEndian, bytes.Repeat([]byte{0xff}, 8)
 	squash := blob(8192, map[int]string{0: "hsqs", 40: string(ff)})
 	erofs := blob(8192, map[int]string{1024: "\xe2\xe1\xf5\xe0", 1024 + 12: "\xff", 1024 + 36: string(ff[:4])})
-	erofs48 := blob(8192, map[int]string{1024: "\xe2\xe1\xf5\xe0", 1024 + 12: "\x0c", 1024 + 14: "\x01", 1024 + 80: "\x80"})
+	erofs48 := blob(8192, map[int]string{1024: "\xe2\xe1\xf5\xe0", 1024 + 12: "\x0c", 1024 + 14: "\x01", 1024 + 80: "\x80", 1024 + 112: "\x24"})
 	ext := blob(8192, map[int]string{1024 + 56: "\x53\xef", 1024 + 4: string(ff[:4]), 1024 + 24: string(ff[:4]), 1024 + 96: "\x40"})
 	xfs := blob(8192, map[int]string{0: "XFSB" + string(ff) + string(ff)})
 	stub := []byte("hsqs")
