@@ -539,3 +539,38 @@ func TestOpenImageRefuses(t *testing.T) {
 	must(t, o.Close())
 	runtime.GC()
 }
+
+// BenchmarkPick and BenchmarkOpen are of one directory of 100 files in a ".v/".
+func BenchmarkPick(b *testing.B) {
+	ref := benchmarkTree(b)
+	for b.Loop() {
+		if _, err := Pick(ref, PickOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	nsmounttest.Root(b)
+	p := pick(b, benchmarkTree(b))
+	for b.Loop() {
+		o, err := Open(p, debian())
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = o.Close()
+	}
+}
+
+func benchmarkTree(b *testing.B) settings.Ref {
+	b.Helper()
+	top := b.TempDir()
+	for v := range 3 {
+		dir := fmt.Sprintf("%s/web.v/web_%d", top, v)
+		write(b, dir, map[string]string{sysextFile + "web": "ID=_any\n"})
+		for i := range 100 {
+			write(b, dir, map[string]string{fmt.Sprintf("usr/share/web/%d/page", i): ""})
+		}
+	}
+	return dirRef(top + "/web.v")
+}
