@@ -66,7 +66,7 @@ func Parse(path string, data []byte) (*File, error) {
 		}
 	}
 	if p.continued {
-		if err := p.logical(p.pending, p.start); err != nil {
+		if err := p.logical(string(p.pending), p.start); err != nil {
 			return nil, err
 		}
 	}
@@ -98,7 +98,7 @@ type parser struct {
 	bomSeen   bool
 
 	continued bool
-	pending   string // the lines of a continuation so far
+	pending   []byte // the lines of a continuation so far
 	start     int    // where it began
 }
 
@@ -113,23 +113,27 @@ func (p *parser) physical(l string, line int) error {
 	if t := strings.TrimLeft(l, whitespace); t != "" && (t[0] == '#' || t[0] == ';') {
 		return nil
 	}
-	start := line
-	if p.continued {
-		if len(p.pending)+len(l) > lineMax {
-			return &SyntaxError{File: p.file.Path, Line: line, Msg: "continued line too long: the limit is 1 MiB"}
-		}
-		l, start = p.pending+l, p.start
-		p.continued, p.pending = false, ""
+	if len(p.pending)+len(l) > lineMax {
+		return &SyntaxError{File: p.file.Path, Line: line, Msg: "continued line too long: the limit is 1 MiB"}
+	}
+	if !p.continued {
+		p.start = line
 	}
 	if escapedAtEnd(l) {
-		p.continued, p.pending, p.start = true, l[:len(l)-1]+" ", start
+		p.continued = true
+		p.pending = append(append(p.pending, l[:len(l)-1]...), ' ')
 		return nil
 	}
-	return p.logical(l, start)
+	if p.continued {
+		l = string(append(p.pending, l...))
+		p.continued, p.pending = false, nil
+	}
+	return p.logical(l, p.start)
 }
 
 // escapedAtEnd tells whether the last character is a backslash that is not
-// itself escaped.
+// itself escaped. Of a continuation the last line is enough: the one before it
+// ends in a space.
 func escapedAtEnd(l string) bool {
 	n := len(l) - len(strings.TrimRight(l, `\`))
 	return n%2 == 1

@@ -121,7 +121,13 @@ func (t tree) content(p string) (data []byte, masked bool, err error) {
 // as an image that is not running.
 func (t tree) pointsToNull(p string) bool {
 	target, err := fs.ReadLink(t.fsys, fsName(p))
-	return err == nil && target == "/dev/null"
+	if err != nil {
+		return false
+	}
+	if !path.IsAbs(target) {
+		target = path.Join(path.Dir(p), target)
+	}
+	return path.Clean(target) == "/dev/null"
 }
 
 // readDir lists a directory that need not exist.

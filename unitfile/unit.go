@@ -1,6 +1,9 @@
 package unitfile
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // Unit is a unit file with its drop-ins, merged.
 type Unit struct {
@@ -33,7 +36,7 @@ type UnitSection struct {
 func (x *index) read(u *Unit) error {
 	data, masked, err := x.tree.content(u.Fragment)
 	if err != nil {
-		return err
+		return fmt.Errorf("read unit file %q: %w", u.Fragment, err)
 	}
 	if masked {
 		return &MaskedError{Unit: u.Name.full, Path: u.Fragment}
