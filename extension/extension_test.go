@@ -277,8 +277,8 @@ func mountOn(t *testing.T, path string) (unmount func()) {
 	must(t, err)
 	must(t, tree.Attach(at))
 	must(t, tree.Close())
-	// DetachTop leaves the working directory where it unmounted.
-	return func() { must(t, errors.Join(nsmount.DetachTop(at), at.Close(), os.Chdir("/"))) }
+	t.Chdir("/") // DetachTop leaves the working directory elsewhere; this puts it back.
+	return func() { must(t, errors.Join(nsmount.DetachTop(at), at.Close())) }
 }
 
 // checkLayers checks which hierarchies an extension gives, and that what it gives can
