@@ -27,6 +27,7 @@ var verbs = []struct {
 }{
 	{"list", newList},
 	{"status", newStatus},
+	{"exec", newExec},
 	{"pick", newPick},
 	{"version", newVersion},
 }

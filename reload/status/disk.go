@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/reload/state"
@@ -59,7 +60,7 @@ func (s *Status) onDisk(r *state.Record, m *state.Memory) {
 		if same := recorded[key]; len(same) > 0 {
 			e.Recorded, recorded[key] = same[0], same[1:]
 		}
-		e.find(m)
+		e.find(m, r)
 		s.Extensions = append(s.Extensions, e)
 	}
 	// What the generation has and no ref explains was left by another version of
@@ -74,7 +75,7 @@ func (s *Status) onDisk(r *state.Record, m *state.Memory) {
 }
 
 // find picks the ref.
-func (e *Extension) find(m *state.Memory) {
+func (e *Extension) find(m *state.Memory, r *state.Record) {
 	ref, err := parseRef(e.Kind, e.Ref)
 	if err != nil {
 		e.Disk, e.Why = CannotBeHad, err.Error()
@@ -92,12 +93,15 @@ func (e *Extension) find(m *state.Memory) {
 		e.Disk, e.Why = Gone, "nothing is there, and the ref may be missing"
 	default:
 		e.Found = &Found{Path: p.Path, Version: p.Version, Identity: p.Identity}
-		e.Disk = e.judge()
+		e.Disk = e.judge(r)
 	}
 }
 
-func (e *Extension) judge() DiskState {
+func (e *Extension) judge(r *state.Record) DiskState {
 	switch {
+	case e.Recorded == nil && slices.Contains(r.Current.Identities(), e.Found.Identity):
+		// Two refs lead to one extension: the higher one counts.
+		return Same
 	case e.Recorded == nil:
 		return New
 	case e.Recorded.Identity == e.Found.Identity:

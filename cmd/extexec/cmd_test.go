@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/reload/state"
+	"github.com/extexec/extexec/service"
+)
+
+// call runs the program in this process.
+func call(args ...string) (code int, out, errOut string) {
+	var o, e bytes.Buffer
+	code = execute(args, strings.NewReader(""), &o, &e)
+	return code, o.String(), e.String()
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func save(t *testing.T, dir, name string, r *state.Record) {
+	t.Helper()
+	u, err := state.In(dir).Unit(name)
+	must(t, err)
+	l, err := u.Lock(t.Context(), 0)
+	must(t, err)
+	must(t, l.Save(r))
+	must(t, l.Close())
+}
+
+func TestUsage(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"nonsense"}, `unknown command "nonsense"`},
+		{[]string{"status"}, "wants one NAME"},
+		{[]string{"status", "a", "b"}, "got 2 arguments"},
+		{[]string{"status", "--nonsense", "a"}, "see: extexec status --help"},
+		{[]string{"list", "a"}, "see: extexec list --help"},
+		{[]string{"exec", "a"}, "wants NAME -- COMMAND"},
+		{[]string{"exec", "a", "b"}, "wants NAME -- COMMAND"},
+		{[]string{"exec", "--", "b"}, "wants NAME -- COMMAND"},
+		{[]string{"pick"}, "see: extexec pick --help"},
+		{[]string{"pick", "--resolve", "perhaps", "/x"}, `"perhaps" is neither yes nor no`},
+	} {
+		code, out, errOut := call(c.args...)
+		if code != exitUsage || out != "" || !strings.HasPrefix(errOut, "error: ") || !strings.Contains(errOut, c.want) {
+			t.Errorf("%q: code %d, output %q, error %q", c.args, code, out, errOut)
+		}
+	}
+}
+
+// Every verb has a help with an example, and is found whether it is made alone or
+// with all the others.
+func TestHelp(t *testing.T) {
+	_, all, _ := call("--help")
+	for _, v := range verbs {
+		if !strings.Contains(all, "\n  "+v.name+" ") {
+			t.Errorf("%s is not in the help", v.name)
+		}
+		code, out, errOut := call(v.name, "--help")
+		if code != exitOK || errOut != "" || !strings.Contains(out, "Examples:\n  extexec "+v.name) {
+			t.Errorf("%s --help: code %d\n%s%s", v.name, code, out, errOut)
+		}
+		if _, other, _ := call("help", v.name); other != out {
+			t.Errorf("help %s is another text", v.name)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	if code, out, _ := call("version"); code != exitOK || !strings.HasPrefix(out, "extexec ") {
+		t.Errorf("code %d, %q", code, out)
+	}
+	_, out, _ := call("version", "--json")
+	var v struct{ Version, Go string }
+	if err := json.Unmarshal([]byte(out), &v); err != nil || v.Version == "" || v.Go == "" {
+		t.Errorf("%q: %v", out, err)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{errors.New("x"), 1},
+		{fmt.Errorf("x: %w", &state.LockedError{Name: "web"}), 75},
+		{fmt.Errorf("x: %w", &exitError{code: 203}), 203},
+		{errors.Join(errors.New("x"), &steps.UndoError{Step: "exchange", Err: io.EOF}), 5},
+		{errors.Join(&exitError{code: 3}, &steps.UndoError{Step: "exchange", Err: io.EOF}), 5},
+	} {
+		if got := exitCode(c.err); got != c.want {
+			t.Errorf("%v: %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+func TestListAndStatus(t *testing.T) {
+	dir := t.TempDir()
+	if code, out, _ := call("list", "--state-dir", dir); code != exitOK || out != "Nothing has extensions of ours.\n" {
+		t.Errorf("empty: code %d, %q", code, out)
+	}
+	_, out, _ := call("list", "--state-dir", dir, "--json")
+	if strings.Join(strings.Fields(out), "") != `{"schema":1,"units":[]}` {
+		t.Errorf("empty JSON: %q", out)
+	}
+	save(t, dir, "web.service", &state.Record{
+		Unit: "web.service", PID: 1, MountNS: 1<<63 - 1, Refs: []state.Ref{{Kind: "directory", Text: "/nothing/conf"}},
+		Current: state.Generation{
+			Number: 3, Serial: 7, Time: time.Now(), Trigger: "reload",
+			Extensions:  []state.Extension{{Ref: "/nothing/conf", Kind: "directory", Name: "conf\x1b[31m", Version: "2", Path: "/nothing/conf", Class: []string{"confext"}}},
+			Hierarchies: []state.Hierarchy{{Path: "/etc", Layers: 1}},
+		},
+	})
+	code, out, errOut := call("list", "--state-dir", dir)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if code != exitOK || len(lines) != 2 || !strings.HasPrefix(lines[1], "web.service ") || !strings.HasSuffix(lines[1], ` conf\x1b[31m 2`) {
+		t.Errorf("code %d\n%s%s", code, out, errOut)
+	}
+	for _, args := range [][]string{{"status", "web", "--state-dir", dir}, {"status", "--state-dir=" + dir, "web.service"}} {
+		code, out, errOut := call(args...)
+		if code != exitOK || !strings.Contains(out, "Generation:  3, since ") || !strings.Contains(out, "gone") || errOut != "" {
+			t.Errorf("%q: code %d\n%s%s", args, code, out, errOut)
+		}
+	}
+	_, out, _ = call("status", "--state-dir", dir, "--json", "web")
+	var s struct {
+		Schema     int
+		Name       string
+		Generation struct{ Number int }
+	}
+	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Schema != 1 || s.Name != "web.service" || s.Generation.Number != 3 {
+		t.Errorf("%v: %s", err, out)
+	}
+	code, _, errOut = call("status", "--state-dir", dir, "other")
+	if code != exitFailed || !strings.Contains(errOut, `find "other": it has no record`) {
+		t.Errorf("unknown name: code %d, %q", code, errOut)
+	}
+
+	// One damaged record does not hide the others.
+	must(t, os.MkdirAll(filepath.Join(dir, "record/bad"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "record/bad/state.json"), []byte("{"), 0o600))
+	code, out, errOut = call("list", "--state-dir", dir)
+	if code != exitFailed || !strings.Contains(out, "web.service") || !strings.Contains(errOut, "record/bad/state.json") {
+		t.Errorf("damaged record: code %d\n%s%s", code, out, errOut)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	dir := t.TempDir()
+	save(t, dir, "web.service", &state.Record{})
+	for _, verb := range []string{"status", "exec"} {
+		code, out, _ := call("__complete", verb, "--state-dir", dir, "")
+		if code != exitOK || !strings.HasPrefix(out, "web.service\n:4\n") {
+			t.Errorf("%s: code %d, %q", verb, code, out)
+		}
+	}
+}
+
+func TestPick(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"web_1", "web_10", "web_9"} {
+		must(t, os.MkdirAll(filepath.Join(dir, "web.v", name), 0o755))
+	}
+	if code, out, errOut := call("pick", "-p", "version", "-t", "dir", filepath.Join(dir, "web.v")); code != exitOK || out != "10\n" {
+		t.Errorf("code %d, %q %q", code, out, errOut)
+	}
+	if code, out, errOut := call("pick", "-V", "7", filepath.Join(dir, "web.v")); code != exitFailed || out != "" || errOut == "" {
+		t.Errorf("no match: code %d, %q %q", code, out, errOut)
+	}
+}
+
+// A command runs in the mount namespace of the service, with its environment, and
+// its exit code is ours.
+func TestExec(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("EXTEXEC_REQUIRE_RIG") == "1" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "mnt"), 0o755))
+	c := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-ec", `mount -t tmpfs none "$1/mnt"; echo inside > "$1/mnt/file"; echo ready; exec cat`, "sh", dir)
+	c.Env = append(os.Environ(), "OF_THE_SERVICE=yes")
+	in, err := c.StdinPipe()
+	must(t, err)
+	out, err := c.StdoutPipe()
+	must(t, err)
+	must(t, c.Start())
+	t.Cleanup(func() { in.Close(); must(t, c.Wait()) })
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	p, err := service.Open(c.Process.Pid)
+	must(t, err)
+	defer p.Close()
+	ns, err := p.MountNS()
+	must(t, err)
+	save(t, dir, "web", &state.Record{PID: p.PID(), StartTime: p.StartTime(), MountNS: ns})
+
+	file := filepath.Join(dir, "mnt/file")
+	program := func(script string) (string, string, error) {
+		t.Helper()
+		c := exec.Command(os.Args[0], "exec", "--state-dir", dir, "web", "--", "sh", "-c", script)
+		c.Env = append(os.Environ(), "EXTEXEC_TEST_MAIN=1")
+		var o, e bytes.Buffer
+		c.Stdin, c.Stdout, c.Stderr = strings.NewReader("typed\n"), &o, &e
+		err := c.Run()
+		return o.String(), e.String(), err
+	}
+	got, errOut, err := program("cat; cat " + file + "; echo $OF_THE_SERVICE $MAINPID; echo to stderr >&2")
+	if want := "typed\ninside\nyes " + strconv.Itoa(p.PID()) + "\n"; err != nil || got != want || errOut != "to stderr\n" {
+		t.Errorf("%v: %q %q, want %q", err, got, errOut, want)
+	}
+	if _, err := os.Lstat(file); err == nil {
+		t.Error("the file is there outside, too")
+	}
+	for script, want := range map[string]int{"exit 7": 7, "kill -TERM $$": 143} {
+		_, errOut, err := program(script)
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != want || errOut != "" {
+			t.Errorf("%s: %v %q, want %d", script, err, errOut, want)
+		}
+	}
+	code, _, errOut := call("exec", "--state-dir", dir, "web", "--", "/nonexistent")
+	if code != exitExec || !strings.Contains(errOut, "/nonexistent") {
+		t.Errorf("missing command: code %d, %q", code, errOut)
+	}
+	save(t, dir, "dead", &state.Record{PID: p.PID(), MountNS: 1<<63 - 1})
+	code, _, errOut = call("exec", "--state-dir", dir, "dead", "--", "true")
+	if code != exitFailed || !strings.Contains(errOut, "start it first") {
+		t.Errorf("dead service: code %d, %q", code, errOut)
+	}
+}
+
+// TestMain lets the test binary be the program.
+func TestMain(m *testing.M) {
+	if os.Getenv("EXTEXEC_TEST_MAIN") == "1" {
+		main()
+	}
+	os.Exit(m.Run())
+}
