@@ -163,6 +163,26 @@ func TestTwinsDiffer(t *testing.T) {
 	}
 }
 
+// TestEveryFieldCounts: a change of the group, say, shows by itself and not only
+// by the time of change that comes with it.
+func TestEveryFieldCounts(t *testing.T) {
+	base := Entry{Name: "a", Depth: 1, Mode: unix.S_IFREG | 0o644, Mtime: time.Unix(1, 0), Ctime: time.Unix(1, 0)}
+	for name, change := range map[string]func(*Entry){
+		"name": func(e *Entry) { e.Name = "b" }, "depth": func(e *Entry) { e.Depth++ }, "mode": func(e *Entry) { e.Mode ^= 1 },
+		"type": func(e *Entry) { e.Mode ^= unix.S_IFREG ^ unix.S_IFIFO }, "uid": func(e *Entry) { e.UID++ }, "gid": func(e *Entry) { e.GID++ },
+		"size": func(e *Entry) { e.Size++ }, "inode": func(e *Entry) { e.Inode++ }, "device": func(e *Entry) { e.Device++ },
+		"mtime": func(e *Entry) { e.Mtime = time.Unix(2, 0) }, "mtime ns": func(e *Entry) { e.Mtime = time.Unix(1, 1) },
+		"ctime": func(e *Entry) { e.Ctime = time.Unix(2, 0) }, "ctime ns": func(e *Entry) { e.Ctime = time.Unix(1, 1) },
+		"target": func(e *Entry) { e.Target = "x" }, "covered": func(e *Entry) { e.Covered = true },
+	} {
+		e := base
+		change(&e)
+		if string(appendEntry(nil, &e)) == string(appendEntry(nil, &base)) {
+			t.Errorf("%s does not count", name)
+		}
+	}
+}
+
 // TestNestingCounts: the same names at another depth are another state, also
 // where all times are the same.
 func TestNestingCounts(t *testing.T) {
