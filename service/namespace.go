@@ -66,12 +66,12 @@ func MountNamespaceID(ns *os.File) (uint64, error) {
 }
 
 func mountNamespaceID(fd int) (uint64, error) {
-	id, err := namespaceIoctl(fd)
+	// linux/nsfs.h, Linux 6.11. The answer has 64 bits, as an int has where this
+	// program runs (package credential sees to that).
+	id, err := unix.IoctlGetInt(fd, unix.NS_GET_MNTNS_ID)
 	if err == nil {
-		return id, nil
+		return uint64(id), nil
 	}
-	// ENOTTY: a kernel without it. Old ones say so with EINVAL for other kinds
-	// of namespaces only.
 	if !errors.Is(err, unix.ENOTTY) {
 		return 0, fmt.Errorf("ask for namespace id: %w", err)
 	}

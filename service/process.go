@@ -248,3 +248,26 @@ func parseStartTime(stat []byte) (uint64, error) {
 	}
 	return n, nil
 }
+
+// parseOpenFiles finds the limit of open files in /proc/PID/limits.
+func parseOpenFiles(limits []byte) (soft, hard uint64, err error) {
+	for line := range bytes.Lines(limits) {
+		values, ok := bytes.CutPrefix(line, []byte("Max open files"))
+		if !ok {
+			continue
+		}
+		fields := bytes.Fields(values)
+		if len(fields) < 2 {
+			break
+		}
+		// This limit is always a number: fs.nr_open bounds it.
+		if soft, err = strconv.ParseUint(string(fields[0]), 10, 64); err != nil {
+			return 0, 0, fmt.Errorf("parse limits: %w", err)
+		}
+		if hard, err = strconv.ParseUint(string(fields[1]), 10, 64); err != nil {
+			return 0, 0, fmt.Errorf("parse limits: %w", err)
+		}
+		return soft, hard, nil
+	}
+	return 0, 0, errors.New("parse limits: there is none for open files")
+}

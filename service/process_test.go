@@ -261,6 +261,23 @@ func TestFromEnvironment(t *testing.T) {
 	}
 }
 
+func TestParseOpenFiles(t *testing.T) {
+	text := "Limit                     Soft Limit           Hard Limit           Units     \nMax cpu time              unlimited            unlimited            seconds   \nMax open files            333                  4096                 files     \n"
+	if soft, hard, err := parseOpenFiles([]byte(text)); err != nil || soft != 333 || hard != 4096 {
+		t.Errorf("limits %d, %d, %v", soft, hard, err)
+	}
+	for _, bad := range []string{"", "Max open files 1", "Max open files x 1", "Max open files 1 x"} {
+		if soft, hard, err := parseOpenFiles([]byte(bad)); err == nil {
+			t.Errorf("limits of %q: %d, %d", bad, soft, hard)
+		}
+	}
+}
+
+func FuzzParseOpenFiles(f *testing.F) {
+	f.Add([]byte("Max open files            333                  4096                 files     \n"))
+	f.Fuzz(func(t *testing.T, text []byte) { parseOpenFiles(text) })
+}
+
 func FuzzParseStartTime(f *testing.F) {
 	f.Add([]byte("42 (a) R ) (x) S 1 42 42 0 -1 4194304 100 0 0 0 1 2 3 4 20 0 1 0 987654 0 0"))
 	f.Add([]byte("1 ("))
