@@ -71,15 +71,15 @@ func processOf(dirs state.Dirs, name string) (*service.Process, error) {
 	var oldest *service.Process
 	for _, pid := range pids {
 		p, err := service.Open(pid)
-		switch {
-		case err != nil: // it has ended meanwhile
-		case oldest == nil:
-			oldest = p
-		case p.StartTime() < oldest.StartTime():
-			oldest.Close()
-			oldest = p
-		default:
-			p.Close()
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		left := p
+		if oldest == nil || p.StartTime() < oldest.StartTime() {
+			left, oldest = oldest, p
+		}
+		if left != nil {
+			_ = left.Close() // it only held the process
 		}
 	}
 	if oldest == nil {
