@@ -91,7 +91,8 @@ func TestOracleTimeSpan(t *testing.T) {
 func oracle(t *testing.T, files map[string]string) (dir string, dump map[string][]string) {
 	t.Helper()
 	manager := need(t, "/usr/lib/systemd/systemd", "/lib/systemd/systemd")
-	dir, err := os.MkdirTemp("/tmp", "unitfile-oracle-") // the manager runs as nobody, who cannot see t.TempDir
+	// The manager runs as nobody, who cannot look into a t.TempDir.
+	dir, err := os.MkdirTemp("/tmp", "unitfile-oracle-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,6 +103,30 @@ func (r *reader) refs(kind Kind, origin Origin, a unitfile.Assignment) (refs []R
 // scalars reads the settings of [X-Extexec] that hold one value. The last one
 // counts, an empty one is the default; the ones before it must be good too.
 func (r *reader) scalars() error {
+	parsers := r.scalarParsers()
+	for _, a := range r.unit.Assignments {
+		p, ok := parsers[a.Key]
+		switch {
+		case a.Section != Section || !ok:
+		case a.Value == "":
+			p.reset()
+		default:
+			if err := p.set(a.Value); err != nil {
+				return bad(a, err)
+			}
+		}
+	}
+	return nil
+}
+
+// scalar is a setting that holds one value: how it gets its default, and a
+// value.
+type scalar struct {
+	reset func()
+	set   func(string) error
+}
+
+func (r *reader) scalarParsers() map[string]scalar {
 	s, def := &r.set, Default()
 	servicePolicy := s.Policy
 	boolean := func(to *bool) func(string) error {
@@ -111,10 +135,7 @@ func (r *reader) scalars() error {
 			return err
 		}
 	}
-	parsers := map[string]struct {
-		reset func()
-		set   func(string) error
-	}{
+	return map[string]scalar{
 		"ExtensionImagePolicy": {func() { s.Policy = servicePolicy }, func(v string) (err error) {
 			s.Policy, err = policy.Parse(v)
 			return err
@@ -149,19 +170,6 @@ func (r *reader) scalars() error {
 			return nil
 		}},
 	}
-	for _, a := range r.unit.Assignments {
-		p, ok := parsers[a.Key]
-		switch {
-		case a.Section != Section || !ok:
-		case a.Value == "":
-			p.reset()
-		default:
-			if err := p.set(a.Value); err != nil {
-				return bad(a, err)
-			}
-		}
-	}
-	return nil
 }
 
 // choice reads one of two words.
