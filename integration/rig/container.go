@@ -143,6 +143,19 @@ func (c *Container) Must(argv ...string) string {
 	return strings.TrimRight(r.Stdout, " \t\n")
 }
 
+// Script runs a shell script that has to succeed, and returns what it printed. A great many small commands
+// are quickest in one.
+func (c *Container) Script(text string) string {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*commandLimit)
+	defer cancel()
+	r := c.Run(ctx, Command{Argv: []string{"sh", "-s"}, Stdin: strings.NewReader(text)})
+	if r.Code != 0 {
+		c.t.Fatalf("script: %s", r)
+	}
+	return r.Stdout
+}
+
 // Start starts a command; it is killed at the end of the test, unless it has ended before.
 func (c *Container) Start(cmd Command) *Process {
 	c.t.Helper()

@@ -3,8 +3,10 @@ package rig
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,21 +33,42 @@ func (c *Container) Show(unit, property string) string {
 // is logged first.
 func (c *Container) WriteUnit(name, text string) {
 	c.t.Helper()
-	unit, _, dropin := strings.Cut(name, ".d/")
-	c.WriteFile(filepath.Join(unitDir, name), text, 0o644)
+	c.t.Cleanup(func() { c.Systemctl("daemon-reload") }) // clean-ups run in reverse
+	c.putUnit(name, text)
+	c.UseUnit(unitOf(name))
+	c.Systemctl("daemon-reload")
+}
+
+// WriteUnits writes many units and drop-ins at once, for tests that load them only: they are not stopped.
+func (c *Container) WriteUnits(units map[string]string) {
+	c.t.Helper()
+	c.t.Cleanup(func() { c.Systemctl("daemon-reload") })
+	for _, name := range slices.Sorted(maps.Keys(units)) {
+		c.putUnit(name, units[name])
+	}
+	c.Systemctl("daemon-reload")
+}
+
+// putUnit writes the file and removes it at the end of the test.
+func (c *Container) putUnit(name, text string) {
+	c.t.Helper()
+	path := filepath.Join(unitDir, name)
+	c.WriteFile(path, text, 0o644)
 	c.t.Cleanup(func() {
-		c.Remove(filepath.Join(unitDir, name))
-		if dropin {
+		c.Remove(path)
+		if dir := filepath.Dir(path); dir != unitDir {
 			c.must(func() error {
-				// Another drop-in may be there still; the last one takes the directory along.
-				_ = os.Remove(filepath.Join(unitDir, unit+".d"))
+				_ = os.Remove(dir) // goes with the last drop-in; until then it is not empty
 				return nil
 			})
 		}
-		c.Systemctl("daemon-reload")
 	})
-	c.UseUnit(unit) // its clean-up comes first
-	c.Systemctl("daemon-reload")
+}
+
+// unitOf is the unit that a drop-in is for, or the unit itself.
+func unitOf(name string) string {
+	unit, _, _ := strings.Cut(name, ".d/")
+	return unit
 }
 
 // UseUnit is for a unit of a package: at the end of the test it is stopped, and reported if the test has failed.
