@@ -25,6 +25,8 @@ var verbs = []struct {
 	name string
 	make func(*app) *cobra.Command
 }{
+	{"run", newRun},
+	{"reload", newReload},
 	{"list", newList},
 	{"status", newStatus},
 	{"exec", newExec},

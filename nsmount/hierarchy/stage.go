@@ -82,7 +82,7 @@ func Stage(ctx context.Context, v *View, wanted []Wanted) (staged []*Staged, err
 			staged = nil
 		}
 	}()
-	st := &stager{limits: v.limits}
+	st := &stager{limits: v.options.Limits}
 	defer st.close()
 	for i, s := range v.Surveys {
 		one, err := st.build(ctx, s, wanted[i])

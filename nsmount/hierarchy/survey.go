@@ -84,10 +84,11 @@ type View struct {
 	Surveys []*Survey
 	// OSRelease is the os-release file of the service root without any overlay
 	// of ours; nil when there is none.
-	OSRelease []byte
+	OSRelease     []byte
+	OSReleaseFile string // where in the service root it was found
 
-	limits nsmount.Limits
-	owned  []io.Closer
+	options Options
+	owned   []io.Closer
 }
 
 // Options says what to look at.
@@ -141,7 +142,7 @@ func (v *View) Has(name string) bool {
 // is a thread in it. The overlays of ours and of systemd's are peeled in a copy
 // of the namespace; nothing changes in the namespace itself.
 func Take(ctx context.Context, ns *os.File, live *nsmount.Namespace, o Options) (*View, error) {
-	v := &View{limits: o.Limits}
+	v := &View{options: o}
 	peeled, err := nsmount.EnterCopy(ns)
 	if err != nil {
 		return nil, fmt.Errorf("copy the mount namespace: %w", err)
@@ -165,6 +166,11 @@ func Take(ctx context.Context, ns *os.File, live *nsmount.Namespace, o Options) 
 		return nil, err
 	}
 	return v, nil
+}
+
+// Again takes the view once more, with the same options.
+func (v *View) Again(ctx context.Context, ns *os.File, live *nsmount.Namespace) (*View, error) {
+	return Take(ctx, ns, live, v.options)
 }
 
 // survey looks at one hierarchy: the stack in the live namespace, the base in
@@ -391,7 +397,7 @@ func (v *View) readOSRelease() error {
 		if err != nil {
 			return fmt.Errorf("read %q of the service's root: %w", p, err)
 		}
-		v.OSRelease = data
+		v.OSRelease, v.OSReleaseFile = data, p
 		return nil
 	}
 	return nil

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/reload"
+)
+
+func newReload(a *app) *cobra.Command {
+	var (
+		o    reload.Options
+		dirs stateDir
+	)
+	c := &cobra.Command{
+		Use:   "reload [flags] [NAME]",
+		Short: "Exchange the extensions of a running service for the newest versions",
+		Long: `reload resolves again what the unit, or the flags that "extexec run" was given,
+ask for: picks the newest versions, builds the new overlays aside, and exchanges
+them inside the service's running mount namespace. No lookup ever misses a file.
+
+Without a NAME it reloads the service of $MAINPID: that is what a unit has in
+
+    ExecReload=+/usr/bin/extexec reload
+
+Where systemd itself has applied ExtensionImages= or ExtensionDirectories=, its
+overlays are recognised and replaced.`,
+		Example: `  sudo extexec reload web
+  sudo extexec reload --if-changed web.service`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("reload wants one NAME, and got %d arguments", len(args))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			var err error
+			if o.Dirs, err = dirs.dirs(); err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				o.Name = args[0]
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			o.Limits = nsmount.Probe()
+			res, err := reload.Reload(ctx, o)
+			if err != nil {
+				return reloadError(err)
+			}
+			a.report(res)
+			return nil
+		},
+	}
+	c.ValidArgsFunction = completeNames(&dirs)
+	f := c.Flags()
+	f.BoolVar(&o.Force, "force", false, "exchange although nothing has changed, as a new generation")
+	f.BoolVar(&o.IfChanged, "if-changed", false, "do nothing at all where nothing has changed: no ReloadCommand= and no ReloadSignal= either")
+	f.DurationVar(&o.LockWait, "lock-wait", 30*time.Second, "wait for another reload of the same name for `TIME` at most")
+	dirs.flag(c)
+	return c
+}
+
+// report says what a reload came to.
+func (a *app) report(res *reload.Result) {
+	for _, w := range res.Warnings {
+		a.log.Warn(fmt.Sprintf("%s: %s", res.Name, w))
+	}
+	if !res.Exchanged {
+		a.log.Info(fmt.Sprintf("%s: unchanged, generation %d", res.Name, res.Generation.Number))
+		return
+	}
+	text := fmt.Sprintf("%s: generation %d is live", res.Name, res.Generation.Number)
+	if n := len(res.Generation.Extensions); n == 1 {
+		text += ", 1 extension"
+	} else {
+		text += fmt.Sprintf(", %d extensions", n)
+	}
+	a.log.Info(text)
+}
+
+// reloadError gives a failed reload its exit code.
+func reloadError(err error) error {
+	var f *reload.Failure
+	switch {
+	case errors.Is(err, reload.ErrNoName):
+		return &exitError{code: exitUsage, err: errors.Unwrap(err)}
+	case exitCode(err) != exitFailed:
+		return err
+	case errors.As(err, &f) && f.Left == reload.TakenBack:
+		return &exitError{code: exitTakenBack, err: err}
+	case errors.As(err, &f) && f.Left == reload.Broken:
+		return &exitError{code: exitUndoFailed, err: err}
+	}
+	return err
+}

@@ -1,0 +1,52 @@
+package reload
+
+import (
+	"slices"
+
+	"github.com/extexec/extexec/extension"
+	"github.com/extexec/extexec/reload/state"
+)
+
+// Difference is what a reload comes to.
+type Difference struct {
+	Added, Removed []string // paths of extensions
+	Changed        []string // paths of those that have another version or identity now
+	Reordered      bool
+}
+
+// None says that the same extensions are wanted in the same order.
+func (d Difference) None() bool {
+	return len(d.Added)+len(d.Removed)+len(d.Changed) == 0 && !d.Reordered
+}
+
+// Compare holds what is picked, in layer order, against a generation. Two
+// extensions are the same when their identities are. It is pure.
+func Compare(current state.Generation, picked []*extension.Picked) Difference {
+	var d Difference
+	old := map[string]state.Extension{} // by ref
+	for _, e := range current.Extensions {
+		old[e.Ref] = e
+	}
+	var had, have []string
+	for _, e := range current.Extensions {
+		had = append(had, e.Identity)
+	}
+	for _, p := range picked {
+		have = append(have, p.Identity)
+		e, ok := old[p.Ref.String()]
+		switch {
+		case !ok:
+			d.Added = append(d.Added, p.Path)
+		case e.Identity != p.Identity:
+			d.Changed = append(d.Changed, p.Path)
+		}
+		delete(old, p.Ref.String())
+	}
+	for _, e := range current.Extensions {
+		if _, left := old[e.Ref]; left {
+			d.Removed = append(d.Removed, e.Path)
+		}
+	}
+	d.Reordered = len(d.Added)+len(d.Removed)+len(d.Changed) == 0 && !slices.Equal(had, have)
+	return d
+}

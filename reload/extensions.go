@@ -1,0 +1,143 @@
+package reload
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/extexec/extexec/extension"
+	"github.com/extexec/extexec/extension/release"
+	"github.com/extexec/extexec/nsmount/hierarchy"
+	"github.com/extexec/extexec/reload/state"
+	"github.com/extexec/extexec/unitfile/settings"
+)
+
+// picks is what all refs mean now, in layer order.
+type picks struct {
+	picked   []*extension.Picked
+	warnings []string
+}
+
+// pickAll picks every ref. The same extension twice counts once: the higher one
+// stays. Must run in the host view.
+func pickAll(s settings.Settings, memory *state.Memory) (picks, error) {
+	var all picks
+	for _, ref := range s.Refs {
+		p, err := extension.Pick(ref, extension.PickOptions{Refused: memory.IsRefused})
+		if err != nil {
+			if !s.SkipBad {
+				return all, err
+			}
+			all.warnings = append(all.warnings, fmt.Sprintf("left out (OnBadExtension=skip): %v", err))
+			continue
+		}
+		if p == nil {
+			continue
+		}
+		all.warnings = append(all.warnings, p.Warnings...)
+		all.add(p)
+	}
+	return all, nil
+}
+
+func (all *picks) add(p *extension.Picked) {
+	i := slices.IndexFunc(all.picked, func(q *extension.Picked) bool { return q.Identity == p.Identity })
+	if i >= 0 {
+		all.warnings = append(all.warnings, fmt.Sprintf("%s and %s are the same extension: the one listed last counts", all.picked[i].Path, p.Path))
+		all.picked = slices.Delete(all.picked, i, i+1)
+	}
+	all.picked = append(all.picked, p)
+}
+
+// opened are extensions as trees, in layer order.
+type opened struct {
+	extensions []*extension.Opened
+	warnings   []string
+}
+
+// Close gives all trees up.
+func (o *opened) Close() error {
+	var errs []error
+	for _, e := range o.extensions {
+		errs = append(errs, e.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openAll opens and matches what was picked. On an error nothing stays open.
+// Must run in the host view.
+func openAll(s settings.Settings, picked []*extension.Picked, os release.OS) (*opened, error) {
+	all := &opened{}
+	for _, p := range picked {
+		e, err := extension.Open(p, extension.OpenOptions{OS: os, Policy: s.Policy, RequireSignature: s.RequireSignature})
+		if err != nil {
+			if !s.SkipBad {
+				return nil, errors.Join(err, all.Close())
+			}
+			all.warnings = append(all.warnings, fmt.Sprintf("left out (OnBadExtension=skip): %v", err))
+			continue
+		}
+		all.extensions = append(all.extensions, e)
+	}
+	return all, nil
+}
+
+// osOf reads what a survey found of the service root's os-release.
+func osOf(v *hierarchy.View) (release.OS, error) {
+	if v.OSRelease == nil {
+		return release.OS{}, nil
+	}
+	fields, err := release.Parse(v.OSRelease)
+	if err != nil {
+		return release.OS{}, fmt.Errorf("read %s of the service's root: %w", v.OSReleaseFile, err)
+	}
+	return release.OS{File: v.OSReleaseFile, Fields: fields}, nil
+}
+
+// layers are the directories that the extensions give to each hierarchy.
+type layers struct {
+	wanted []hierarchy.Wanted
+	gives  map[*extension.Opened][]string // hierarchies by extension
+	open   []io.Closer
+}
+
+// Close closes the directories.
+func (l *layers) Close() error {
+	var errs []error
+	for _, c := range l.open {
+		errs = append(errs, c.Close())
+	}
+	l.open = nil
+	return errors.Join(errs...)
+}
+
+// layersOf opens what each extension has for each hierarchy.
+func layersOf(s settings.Settings, all *opened, source hierarchy.Source) (*layers, error) {
+	l := &layers{gives: map[*extension.Opened][]string{}}
+	for _, h := range s.Hierarchies {
+		w := hierarchy.Wanted{Source: source, NoExec: s.NoExec, NoSuid: s.NoSuid}
+		for _, e := range all.extensions {
+			dir, ok, err := e.Layer(h)
+			if err != nil {
+				return nil, errors.Join(err, l.Close())
+			}
+			if !ok {
+				continue
+			}
+			l.add(&w, e, dir, h)
+		}
+		l.wanted = append(l.wanted, w)
+	}
+	return l, nil
+}
+
+func (l *layers) add(w *hierarchy.Wanted, e *extension.Opened, dir *os.File, h string) {
+	l.open = append(l.open, dir)
+	l.gives[e] = append(l.gives[e], h)
+	w.Layers = append(w.Layers, dir)
+	if !slices.Contains(w.Owners, e.Tree) {
+		w.Owners = append(w.Owners, e.Tree)
+	}
+}

@@ -1,0 +1,78 @@
+package reload
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/extexec/extexec/internal/steps"
+)
+
+// Left says how a transaction that failed left the service.
+type Left int
+
+// The ways in which a transaction can end badly.
+const (
+	Unchanged Left = iota // nothing was changed
+	TakenBack             // it was changed, and the old state is live again
+	Broken                // it could not be taken back whole
+)
+
+// Failure is a transaction that failed.
+type Failure struct {
+	Name string // of the unit or instance; "" before it is known
+	Step string // that failed
+	Left Left
+	Err  error
+}
+
+// Error says what failed and how things are now.
+func (f *Failure) Error() string {
+	subject := "reload"
+	if f.Name != "" {
+		subject = fmt.Sprintf("reload %q", f.Name)
+	}
+	switch f.Left {
+	case TakenBack:
+		return fmt.Sprintf("%s: %v; the old state is live again", subject, f.Err)
+	case Broken:
+		return fmt.Sprintf("%s: %v; it could not be taken back whole: see \"extexec status\", then reload again or restart the service", subject, f.Err)
+	default:
+		return fmt.Sprintf("%s: %v; nothing was changed", subject, f.Err)
+	}
+}
+
+// Unwrap gives the cause.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// failure judges a failed transaction. changed says that the exchange was made.
+func failure(name string, run *steps.Run, changed bool, err, undo error) *Failure {
+	f := &Failure{Name: name, Step: run.Failed(), Err: err}
+	if changed {
+		f.Left = TakenBack
+	}
+	if undo != nil {
+		f.Left, f.Err = Broken, errors.Join(err, undo)
+	}
+	return f
+}
+
+// ExitError is a failure of [Run] that has an exit code of systemd's own,
+// systemd.exec(5).
+type ExitError struct {
+	Code int
+	Err  error
+}
+
+// The exit codes of a start, systemd.exec(5).
+const (
+	ExitChdir     = 200
+	ExitExec      = 203
+	ExitUser      = 217
+	ExitNamespace = 226
+)
+
+// Error gives the cause.
+func (e *ExitError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *ExitError) Unwrap() error { return e.Err }

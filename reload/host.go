@@ -1,0 +1,59 @@
+package reload
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/service"
+)
+
+// startedBySystemd tells whether systemd executed this very process:
+// systemd.exec(5), $SYSTEMD_EXEC_PID, from 248 on. A child of such a process has
+// the variable too, with another number.
+func startedBySystemd() bool {
+	return os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid())
+}
+
+// hostView starts a thread in which images are found and records are kept: for
+// what systemd started the mount namespace of PID 1, since the unit's sandbox
+// hides or write-protects what is needed; by hand the caller's own.
+func hostView(systemd bool) (*nsmount.Namespace, error) {
+	if !systemd {
+		return nsmount.Here()
+	}
+	f, err := os.Open("/proc/1/ns/mnt")
+	if err != nil {
+		return nil, fmt.Errorf("enter the host's mount namespace: %w: let the unit keep CAP_SYS_PTRACE, CAP_SYS_ADMIN and CAP_SYS_CHROOT, or adopt it instead (extexec adopt)", err)
+	}
+	defer f.Close()
+	ns, err := nsmount.Enter(f)
+	if err != nil {
+		return nil, fmt.Errorf("enter the host's mount namespace: %w: let the unit keep CAP_SYS_ADMIN and CAP_SYS_CHROOT, or adopt it instead (extexec adopt)", err)
+	}
+	return ns, nil
+}
+
+// isHostNamespace tells whether a mount namespace is that of PID 1, or the one
+// that we were started in: neither is a service's to have exchanged. Where PID 1
+// may not be looked at (a container's root, say) the second must do.
+func isHostNamespace(id uint64) (bool, error) {
+	for _, path := range []string{"/proc/1/ns/mnt", "/proc/self/ns/mnt"} {
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrPermission) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		host, err := service.MountNamespaceID(f)
+		f.Close()
+		if err != nil || host == id {
+			return host == id, err
+		}
+	}
+	return false, nil
+}

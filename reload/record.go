@@ -1,0 +1,140 @@
+package reload
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/extexec/extexec/nsmount/hierarchy"
+	"github.com/extexec/extexec/reload/state"
+	"github.com/extexec/extexec/unitfile/settings"
+)
+
+// Where the mount of a carried one came from, in a record.
+const (
+	originUnit = "unit"
+	originHost = "host"
+)
+
+// Flags are what was given on the command line of run, beside the unit.
+type Flags struct {
+	Images, Directories, Hierarchies []string
+}
+
+func (f Flags) record() map[string][]string {
+	m := map[string][]string{}
+	for name, values := range map[string][]string{"extension-image": f.Images, "extension-directory": f.Directories, "hierarchy": f.Hierarchies} {
+		if len(values) > 0 {
+			m[name] = values
+		}
+	}
+	return m
+}
+
+func flagsOf(r *state.Record) Flags {
+	if r == nil {
+		return Flags{}
+	}
+	return Flags{Images: r.Flags["extension-image"], Directories: r.Flags["extension-directory"], Hierarchies: r.Flags["hierarchy"]}
+}
+
+// settingsFor reads what the unit says now and adds the flags. Must run in the
+// host view.
+func settingsFor(unit string, f Flags) (settings.Settings, error) {
+	s := settings.Default()
+	if unit != "" {
+		var err error
+		if s, err = settings.Load(unit, settings.LoadOptions{}); err != nil {
+			return s, err
+		}
+	}
+	s, err := s.WithFlags(f.Images, f.Directories, f.Hierarchies)
+	if err != nil {
+		return s, err
+	}
+	return s, supported(s)
+}
+
+// supported refuses settings that this version reads and does not act on: a
+// check that is silently not made is worse than none.
+func supported(s settings.Settings) error {
+	for _, c := range slices.Concat(s.ReloadCheck, s.ReloadVerify) {
+		return fmt.Errorf("%s:%d: ReloadCheck= and ReloadVerify= are not supported by this version: remove the line", c.File, c.Line)
+	}
+	if s.AllNamespaces {
+		return fmt.Errorf("%s: Namespaces=unit is not supported by this version: remove the line", s.Fragment)
+	}
+	if s.CountTries {
+		return fmt.Errorf("%s: CountTries=yes is not supported by this version: remove the line", s.Fragment)
+	}
+	return nil
+}
+
+// generationOf describes what was staged.
+func generationOf(source hierarchy.Source, trigger string, all *opened, l *layers, staged []*hierarchy.Staged) state.Generation {
+	g := state.Generation{Number: source.Generation, Serial: source.Serial, Time: time.Now().UTC(), Outcome: "committed", Trigger: trigger, Good: true}
+	for _, e := range all.extensions {
+		x := state.Extension{
+			Ref: e.Ref.String(), Kind: e.Kind.String(), Name: e.Name, Version: e.Version,
+			Path: e.Path, Identity: e.Identity, Hierarchies: l.gives[e],
+		}
+		for _, c := range e.Classes {
+			x.Class = append(x.Class, c.String())
+		}
+		g.Extensions = append(g.Extensions, x)
+	}
+	for _, s := range staged {
+		g.Hierarchies = append(g.Hierarchies, hierarchyOf(s))
+	}
+	return g
+}
+
+func hierarchyOf(s *hierarchy.Staged) state.Hierarchy {
+	h := state.Hierarchy{Path: s.Survey.Path, Layers: s.Layers, Covered: s.Covered()}
+	if s.Survey.Point != s.Survey.Path {
+		h.Point = s.Survey.Point
+	}
+	for _, c := range s.Carried {
+		origin := originUnit
+		if c.FromBase {
+			origin = originHost
+		}
+		h.Carried = append(h.Carried, state.Carried{Path: c.Path, Origin: origin})
+	}
+	return h
+}
+
+// fromBase tells, by a record, which carried mounts were the base's.
+func fromBase(r *state.Record) func(h, rel string) bool {
+	known := map[string]bool{}
+	for _, h := range r.Current.Hierarchies {
+		for _, c := range h.Carried {
+			known[h.Path+"\x00"+c.Path] = c.Origin == originHost
+		}
+	}
+	return func(h, rel string) bool { return known[h+"\x00"+rel] }
+}
+
+// refsOf are the refs as a record has them.
+func refsOf(s settings.Settings) []state.Ref {
+	var refs []state.Ref
+	for _, r := range s.Refs {
+		refs = append(refs, state.Ref{Kind: r.Kind.String(), Text: r.String(), Origin: r.Origin.String()})
+	}
+	return refs
+}
+
+// nextSerial is higher than every serial that the name has had in this namespace.
+func nextSerial(r *state.Record, v *hierarchy.View) uint64 {
+	serials := map[uint64]bool{r.Current.Serial: true}
+	if r.Pending != nil {
+		serials[r.Pending.Serial] = true
+	}
+	for _, s := range v.Surveys {
+		for _, o := range s.Overlays {
+			serials[o.Source.Serial] = true
+		}
+	}
+	return slices.Max(slices.Collect(maps.Keys(serials))) + 1
+}

@@ -1,0 +1,429 @@
+package reload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/extension"
+	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/nsmount/hierarchy"
+	"github.com/extexec/extexec/reload/state"
+	"github.com/extexec/extexec/service"
+	"github.com/extexec/extexec/service/credential"
+	"github.com/extexec/extexec/unitfile/settings"
+)
+
+// RunOptions say what to start, and with which extensions.
+type RunOptions struct {
+	Unit  string // a unit's name or, with a slash, its file; "" takes the unit that started us, or none
+	Name  string // of the instance; "" is the unit's
+	Dirs  state.Dirs
+	Flags Flags // absolute paths
+
+	Argv   []string
+	Argv0  string // what the command is told to be called; "" is Argv[0]
+	Limits nsmount.Limits
+	Warn   func(string)
+	Hook   func(point string) error
+}
+
+// Run lays the extensions over a mount namespace of the calling process's own and
+// executes the command in place: same process, same descriptors, limits and
+// signals. It returns only when it fails, with an [*ExitError] where systemd has
+// a code for it.
+//
+// Must be called on the main goroutine, locked to the first thread.
+func Run(ctx context.Context, o RunOptions) (err error) {
+	run := &steps.Run{Hook: o.Hook}
+	s := &start{RunOptions: o, run: run, systemd: startedBySystemd()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, run.Undo(ctx))
+		}
+		err = errors.Join(err, run.Close())
+	}()
+	return s.start(ctx)
+}
+
+// start is one start on its way.
+type start struct {
+	RunOptions
+	run     *steps.Run
+	systemd bool
+	name    string
+	host    *nsmount.Namespace
+	lock    *state.Lock
+}
+
+// start reads like DESIGN 4.6.
+func (s *start) start(ctx context.Context) error {
+	run := s.run
+	if os.Geteuid() != 0 {
+		return &ExitError{ExitNamespace, errors.New("extexec run needs root to mount: in a unit with User= or DynamicUser=, write ExecStart=!/usr/bin/extexec run ...; by hand use sudo")}
+	}
+	if err := s.identify(); err != nil {
+		return err
+	}
+	var err error
+	if s.host, err = hostView(s.systemd); err != nil {
+		return &ExitError{ExitNamespace, err}
+	}
+	run.Own(s.host)
+	if s.lock, err = steps.Do(ctx, run, "lock", s.takeLock()); err != nil {
+		return err
+	}
+	is, err := steps.Do(ctx, run, "read", s.read())
+	if err != nil {
+		return err
+	}
+	user, err := steps.Do(ctx, run, "user", s.user(is))
+	if err != nil {
+		return &ExitError{ExitUser, err}
+	}
+	look, err := steps.Do(ctx, run, "survey", s.survey(is))
+	if err != nil {
+		return &ExitError{ExitNamespace, err}
+	}
+	picked, err := steps.Do(ctx, run, "pick", s.pick(is))
+	if err != nil {
+		return &ExitError{ExitNamespace, err}
+	}
+	all, err := steps.Do(ctx, run, "open", s.open(is, look, picked))
+	if err != nil {
+		return &ExitError{ExitNamespace, err}
+	}
+	made, err := steps.Do(ctx, run, "stage", s.stage(is, look, all))
+	if err != nil {
+		return &ExitError{ExitNamespace, err}
+	}
+	if _, err := steps.Do(ctx, run, "attach", s.attach(is, made)); err != nil {
+		return &ExitError{ExitNamespace, err}
+	}
+	if _, err := steps.Do(ctx, run, "record", s.record(is, made)); err != nil {
+		return &ExitError{ExitNamespace, err}
+	}
+	return s.execute(is, user)
+}
+
+// identify settles the unit and the name.
+func (s *start) identify() error {
+	if s.Unit == "" && s.systemd {
+		unit, err := ownUnit()
+		if err != nil {
+			return &ExitError{ExitNamespace, err}
+		}
+		s.Unit = unit
+	}
+	s.name = s.Name
+	if s.name == "" {
+		s.name = filepath.Base(s.Unit)
+	}
+	if s.Unit == "" && s.Name == "" {
+		return ErrNoRunName
+	}
+	return state.CheckName(s.name)
+}
+
+// ErrNoRunName says that a start has neither a unit nor a name.
+var ErrNoRunName = errors.New("give the instance a name (--name NAME) or name its unit (--unit UNIT): extexec reload must be able to find it")
+
+func ownUnit() (string, error) {
+	p, err := service.Open(os.Getpid())
+	if err != nil {
+		return "", err
+	}
+	defer p.Close()
+	return p.Unit()
+}
+
+func (s *start) takeLock() steps.Step[*state.Lock] {
+	return steps.Step[*state.Lock]{Do: func(ctx context.Context) (l *state.Lock, err error) {
+		err = s.host.Do(ctx, func() error {
+			u, err := s.Dirs.Unit(s.name)
+			if err != nil {
+				return err
+			}
+			l, err = u.Lock(ctx, lockWaitStart)
+			return err
+		})
+		if err == nil {
+			s.run.Own(l)
+		}
+		return l, err
+	}}
+}
+
+func (s *start) read() steps.Step[*situation] {
+	return steps.Step[*situation]{Do: func(ctx context.Context) (*situation, error) {
+		is := &situation{unit: s.Unit, flags: s.Flags}
+		err := s.host.Do(ctx, func() (err error) {
+			if is.record, err = s.lock.Load(); noRecord(err) {
+				is.record, err = &state.Record{}, nil
+			}
+			if err != nil {
+				return err
+			}
+			if err := s.notInUse(is.record); err != nil {
+				return err
+			}
+			if is.memory, err = s.lock.Memory(); err != nil {
+				return err
+			}
+			is.settings, err = settingsFor(s.Unit, s.Flags)
+			return err
+		})
+		s.warn(is.settings.Warnings...)
+		return is, err
+	}}
+}
+
+// notInUse refuses a name under which something runs already. When systemd
+// starts a unit anew, what is left of the old one may still be ending: a unit has
+// one main process, so that is no second use of its name.
+func (s *start) notInUse(r *state.Record) error {
+	if r.MountNS == 0 || (s.systemd && s.Name == "") {
+		return nil
+	}
+	pids, err := service.InMountNamespace(r.MountNS)
+	if err != nil {
+		return err
+	}
+	if len(pids) > 0 {
+		return fmt.Errorf("the name %q is in use by process %d: give this one another (--name)", s.name, pids[0])
+	}
+	return nil
+}
+
+// user looks up who to become, where systemd has left that to us: with
+// ExecStart=! it applies the sandbox, but not User=.
+func (s *start) user(is *situation) steps.Step[*credential.Change] {
+	return steps.Step[*credential.Change]{Do: func(ctx context.Context) (change *credential.Change, err error) {
+		u := is.settings.Service
+		if !s.systemd || (u.User == "" && u.Group == "" && len(u.SupplementaryGroups) == 0 && !u.DynamicUser) {
+			return nil, nil
+		}
+		spec := credential.Spec{Unit: is.settings.Unit, User: u.User, Group: u.Group, SupplementaryGroups: u.SupplementaryGroups, DynamicUser: u.DynamicUser}
+		err = s.host.Do(ctx, func() error {
+			user, err := credential.Resolve(spec, credential.Database{})
+			if err != nil {
+				return err
+			}
+			for _, v := range user.Env() {
+				if err := setenv(v); err != nil {
+					return err
+				}
+			}
+			change, err = credential.Prepare(user)
+			return err
+		})
+		return change, err
+	}}
+}
+
+func (s *start) survey(is *situation) steps.Step[*hierarchy.View] {
+	return steps.Step[*hierarchy.View]{Do: func(ctx context.Context) (*hierarchy.View, error) {
+		ns, err := os.Open("/proc/thread-self/ns/mnt")
+		if err != nil {
+			return nil, err
+		}
+		defer ns.Close()
+		live, err := nsmount.Here()
+		if err != nil {
+			return nil, err
+		}
+		defer live.Close()
+		v, err := hierarchy.Take(ctx, ns, live, hierarchy.Options{Hierarchies: is.settings.Hierarchies, Limits: s.Limits})
+		if err == nil {
+			s.run.Own(v)
+		}
+		return v, err
+	}}
+}
+
+func (s *start) pick(is *situation) steps.Step[[]*extension.Picked] {
+	return steps.Step[[]*extension.Picked]{Do: func(ctx context.Context) ([]*extension.Picked, error) {
+		var all picks
+		err := s.host.Do(ctx, func() (err error) {
+			all, err = pickAll(is.settings, is.memory)
+			return err
+		})
+		s.warn(all.warnings...)
+		return all.picked, err
+	}}
+}
+
+func (s *start) open(is *situation, v *hierarchy.View, picked []*extension.Picked) steps.Step[*opened] {
+	return steps.Step[*opened]{Do: func(ctx context.Context) (all *opened, err error) {
+		osRelease, err := osOf(v)
+		if err != nil {
+			return nil, err
+		}
+		err = s.host.Do(ctx, func() (err error) {
+			all, err = openAll(is.settings, picked, osRelease)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.run.Own(all)
+		s.warn(all.warnings...)
+		return all, nil
+	}}
+}
+
+func (s *start) stage(is *situation, v *hierarchy.View, all *opened) steps.Step[*made] {
+	return steps.Step[*made]{Do: func(ctx context.Context) (*made, error) {
+		number, err := s.lock.NextNumber(is.record)
+		if err != nil {
+			return nil, err
+		}
+		m := &made{view: v, all: all, source: hierarchy.Source{Generation: number, Serial: nextSerial(is.record, v), Name: s.name}}
+		if m.layers, err = layersOf(is.settings, all, m.source); err != nil {
+			return nil, err
+		}
+		s.run.Own(m)
+		m.staged, err = hierarchy.Stage(ctx, v, m.layers.wanted)
+		return m, err
+	}}
+}
+
+// attach moves this thread into a namespace of its own, which follows the host's
+// mounts as systemd has it for its services, and shows the new trees there.
+func (s *start) attach(is *situation, m *made) steps.Step[struct{}] {
+	return steps.Step[struct{}]{Do: func(context.Context) (struct{}, error) {
+		if err := nsmount.Unshare(propagation(is.settings.Service.MountFlags)); err != nil {
+			return struct{}{}, explainUnshare(err)
+		}
+		return struct{}{}, exchangeAll(m.staged)
+	}}
+}
+
+func propagation(flags string) nsmount.Propagation {
+	switch flags {
+	case "slave":
+		return nsmount.Slave
+	case "private":
+		return nsmount.Private
+	default:
+		return nsmount.Shared
+	}
+}
+
+// explainUnshare names what keeps a service from having its own namespace.
+func explainUnshare(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: the sandbox forbids it: look for CapabilityBoundingSet= without CAP_SYS_ADMIN, SystemCallFilter= without @mount, RestrictNamespaces= or PrivateUsers= in the unit, or adopt it instead (extexec adopt)", err)
+	}
+	return err
+}
+
+// record writes down what this start shows. It runs in the new namespace, with
+// the directories that the lock holds open in the host view.
+func (s *start) record(is *situation, m *made) steps.Step[struct{}] {
+	return steps.Step[struct{}]{Do: func(context.Context) (struct{}, error) {
+		ns, err := os.Open("/proc/thread-self/ns/mnt")
+		if err != nil {
+			return struct{}{}, err
+		}
+		defer ns.Close()
+		r := &state.Record{Unit: s.Unit, PID: os.Getpid(), Refs: refsOf(is.settings), Flags: s.Flags.record()}
+		if r.MountNS, err = service.MountNamespaceID(ns); err != nil {
+			return struct{}{}, err
+		}
+		self, err := service.Open(os.Getpid())
+		if err != nil {
+			return struct{}{}, err
+		}
+		r.StartTime = self.StartTime()
+		r.Current = generationOf(m.source, "run", m.all, m.layers, m.staged)
+		if err := errors.Join(self.Close(), s.lock.Save(r)); err != nil {
+			return struct{}{}, err
+		}
+		if w := s.lock.AddHistory(r.Current, is.settings.KeepGenerations); w != nil {
+			s.warn(w.Error())
+		}
+		return struct{}{}, nil
+	}}
+}
+
+// execute becomes the user and the command.
+func (s *start) execute(is *situation, user *credential.Change) error {
+	path, err := lookPath(s.Argv[0])
+	if err != nil {
+		return &ExitError{ExitExec, fmt.Errorf("execute %q: %w", s.Argv[0], err)}
+	}
+	if user != nil {
+		if err := user.Apply(); err != nil {
+			return &ExitError{ExitUser, err}
+		}
+	}
+	if err := s.changeDirectory(is.settings); err != nil {
+		return &ExitError{ExitChdir, err}
+	}
+	argv := append([]string{}, s.Argv...)
+	if s.Argv0 != "" {
+		argv[0] = s.Argv0
+	}
+	// unix.Exec restores the soft RLIMIT_NOFILE that the Go runtime has raised.
+	err = unix.Exec(path, argv, os.Environ())
+	return &ExitError{ExitExec, fmt.Errorf("execute %q: %w", path, err)}
+}
+
+// changeDirectory goes where the unit wants the command to be. The directory that
+// systemd has set is a covered one by now, so it is entered again by its path.
+func (s *start) changeDirectory(is settings.Settings) error {
+	dir := is.Service.WorkingDirectory
+	if !s.systemd || dir == "" {
+		wd, err := os.Getwd()
+		if err != nil || os.Chdir(wd) != nil {
+			return os.Chdir("/")
+		}
+		return nil
+	}
+	if dir == "~" {
+		dir = os.Getenv("HOME")
+	}
+	if err := os.Chdir(dir); err != nil {
+		if is.Service.WorkingDirectoryMissingOK {
+			return os.Chdir("/")
+		}
+		return fmt.Errorf("change to WorkingDirectory=%s: %w", dir, err)
+	}
+	return nil
+}
+
+func lookPath(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		var e *exec.Error
+		if errors.As(err, &e) {
+			return "", e.Err
+		}
+		return "", err
+	}
+	return path, nil
+}
+
+func setenv(assignment string) error {
+	for i := range assignment {
+		if assignment[i] == '=' {
+			return os.Setenv(assignment[:i], assignment[i+1:])
+		}
+	}
+	return nil
+}
+
+func (s *start) warn(texts ...string) {
+	for _, t := range texts {
+		if s.Warn != nil {
+			s.Warn(t)
+		}
+	}
+}

@@ -1,0 +1,321 @@
+package reload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/extexec/extexec/extension"
+	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/nsmount/hierarchy"
+	"github.com/extexec/extexec/reload/state"
+)
+
+// The steps of a reload, each with its inverse, in the order of the list.
+
+func (t *transaction) identify() steps.Step[*subject] {
+	return steps.Step[*subject]{Do: func(ctx context.Context) (s *subject, err error) {
+		err = t.host.Do(ctx, func() (err error) {
+			s, err = identify(t.Dirs, t.Name)
+			return err
+		})
+		if err == nil {
+			t.run.Own(s)
+		}
+		return s, err
+	}}
+}
+
+func (t *transaction) takeLock(s *subject) steps.Step[*state.Lock] {
+	return steps.Step[*state.Lock]{Do: func(ctx context.Context) (l *state.Lock, err error) {
+		err = t.host.Do(ctx, func() error {
+			u, err := t.Dirs.Unit(s.name)
+			if err != nil {
+				return err
+			}
+			l, err = u.Lock(ctx, t.LockWait)
+			return err
+		})
+		if err == nil {
+			t.run.Own(l)
+		}
+		return l, err
+	}}
+}
+
+// read runs under the lock, so that of many reloads at once the last one to get
+// it sees the last state.
+func (t *transaction) read(s *subject) steps.Step[*situation] {
+	return steps.Step[*situation]{Do: func(ctx context.Context) (*situation, error) {
+		is := &situation{unit: s.name}
+		err := t.host.Do(ctx, func() (err error) {
+			is.record, err = t.lock.Load()
+			if noRecord(err) {
+				is.record, err = &state.Record{Name: s.name, Unit: s.name}, nil
+			}
+			if err != nil {
+				return err
+			}
+			if is.memory, err = t.lock.Memory(); err != nil {
+				return err
+			}
+			is.unit, is.flags = is.record.Unit, flagsOf(is.record)
+			is.settings, err = settingsFor(is.unit, is.flags)
+			return err
+		})
+		t.res.Warnings = append(t.res.Warnings, is.settings.Warnings...)
+		return is, err
+	}}
+}
+
+func (t *transaction) find(s *subject, is *situation) steps.Step[*target] {
+	return steps.Step[*target]{Do: func(ctx context.Context) (*target, error) {
+		found, err := find(ctx, s, is.record, t.Manager)
+		if err != nil {
+			return nil, err
+		}
+		t.run.Own(found)
+		if found.fresh {
+			// Started anew since: what the record says of a generation is over.
+			is.record.Current, is.record.Pending = state.Generation{}, nil
+		}
+		return found, nil
+	}}
+}
+
+func (t *transaction) survey(target *target, is *situation) steps.Step[*hierarchy.View] {
+	return steps.Step[*hierarchy.View]{Do: func(ctx context.Context) (*hierarchy.View, error) {
+		v, err := hierarchy.Take(ctx, target.ns, target.live, hierarchy.Options{
+			Hierarchies: is.settings.Hierarchies, Limits: t.Limits, FromBase: fromBase(is.record),
+		})
+		if err != nil {
+			return nil, err
+		}
+		t.run.Own(v)
+		if v.Interrupted() || is.record.Pending != nil {
+			t.res.Warnings = append(t.res.Warnings, "an earlier reload was interrupted: this one puts all hierarchies in order")
+		}
+		return v, nil
+	}}
+}
+
+func (t *transaction) pick(is *situation) steps.Step[[]*extension.Picked] {
+	return steps.Step[[]*extension.Picked]{Do: func(ctx context.Context) ([]*extension.Picked, error) {
+		var all picks
+		err := t.host.Do(ctx, func() (err error) {
+			all, err = pickAll(is.settings, is.memory)
+			return err
+		})
+		t.res.Warnings = append(t.res.Warnings, all.warnings...)
+		return all.picked, err
+	}}
+}
+
+// compare decides what is to be done. An overlay over a base that somebody can
+// write to is made again even for the same extensions: a file that the host
+// replaced by rename would stay old in it.
+func (t *transaction) compare(is *situation, target *target, v *hierarchy.View, picked []*extension.Picked) todo {
+	t.res.Difference = Compare(is.record.Current, picked)
+	switch {
+	case t.Force, target.fresh, is.record.Pending != nil, v.Interrupted(), !t.res.Difference.None(), !shows(v, is.record.Current):
+		return exchange
+	case t.IfChanged:
+		return nothing
+	}
+	for _, s := range v.Surveys {
+		if _, covered := s.Top(); covered && s.BaseWritable {
+			return refresh
+		}
+	}
+	return nothing
+}
+
+// shows tells whether every hierarchy has the overlay that the record says.
+func shows(v *hierarchy.View, g state.Generation) bool {
+	if len(v.Surveys) != len(g.Hierarchies) {
+		return false
+	}
+	for i, s := range v.Surveys {
+		top, ok := s.Top()
+		h := g.Hierarchies[i]
+		if h.Path != s.Path || (h.Layers > 0) != ok && h.Layers > 0 || ok && top.Owner != hierarchy.Ours || ok && top.Source.Generation != g.Number {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *transaction) open(is *situation, v *hierarchy.View, picked []*extension.Picked) steps.Step[*opened] {
+	return steps.Step[*opened]{Do: func(ctx context.Context) (all *opened, err error) {
+		os, err := osOf(v)
+		if err != nil {
+			return nil, err
+		}
+		err = t.host.Do(ctx, func() (err error) {
+			all, err = openAll(is.settings, picked, os)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		t.run.Own(all)
+		t.res.Warnings = append(t.res.Warnings, all.warnings...)
+		return all, nil
+	}}
+}
+
+// made is what was staged, with what it takes to stage it again.
+type made struct {
+	view       *hierarchy.View
+	layers     *layers
+	staged     []*hierarchy.Staged
+	all        *opened
+	source     hierarchy.Source
+	generation state.Generation
+}
+
+// Close gives up what was not attached.
+func (m *made) Close() error {
+	errs := []error{m.layers.Close()}
+	for _, s := range m.staged {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (t *transaction) stage(target *target, is *situation, v *hierarchy.View, all *opened, todo todo) steps.Step[*made] {
+	return steps.Step[*made]{Do: func(ctx context.Context) (*made, error) {
+		number := is.record.Current.Number
+		if todo == exchange {
+			var err error
+			if number, err = t.lock.NextNumber(is.record); err != nil {
+				return nil, err
+			}
+		}
+		m := &made{view: v, all: all, source: hierarchy.Source{Generation: number, Serial: nextSerial(is.record, v), Name: t.res.Name}}
+		l, err := layersOf(is.settings, all, m.source)
+		if err != nil {
+			return nil, err
+		}
+		m.layers = l
+		t.run.Own(m)
+		if m.staged, err = hierarchy.Stage(ctx, v, l.wanted); err != nil {
+			return nil, err
+		}
+		return m, nil
+	}}
+}
+
+func (t *transaction) begin(is *situation, target *target, m *made) steps.Step[*state.Record] {
+	return steps.Step[*state.Record]{
+		Do: func(context.Context) (*state.Record, error) {
+			m.generation = generationOf(m.source, "reload", m.all, m.layers, m.staged)
+			next := &state.Record{
+				Unit: is.unit, MountNS: target.id, PID: target.process.PID(), StartTime: target.process.StartTime(),
+				Refs: refsOf(is.settings), Flags: is.flags.record(), Current: m.generation,
+			}
+			return next, t.lock.Begin(next)
+		},
+		Undo: func(context.Context, *state.Record) error { return t.lock.Abort() },
+	}
+}
+
+// maxRestage bounds how often the carried mounts may change under our hands.
+const maxRestage = 5
+
+func (t *transaction) exchange(target *target, m *made) steps.Step[*made] {
+	return steps.Step[*made]{
+		Do: func(ctx context.Context) (*made, error) {
+			if err := t.settle(ctx, target, m); err != nil {
+				return nil, err
+			}
+			err := target.live.Do(ctx, func() error { return exchangeAll(m.staged) })
+			if err != nil {
+				return nil, err
+			}
+			return m, t.landed(ctx, target, m)
+		},
+		Undo: func(ctx context.Context, m *made) error {
+			return target.live.Do(ctx, func() error { return exchangeBack(m.staged) })
+		},
+	}
+}
+
+// settle looks at the carried mounts once more, and stages again as long as they
+// change.
+func (t *transaction) settle(ctx context.Context, target *target, m *made) error {
+	for range maxRestage {
+		same, err := m.view.Unchanged(target.live)
+		if err != nil || same {
+			return err
+		}
+		v, err := m.view.Again(ctx, target.ns, target.live)
+		if err != nil {
+			return err
+		}
+		t.run.Own(v)
+		staged, err := hierarchy.Stage(ctx, v, m.layers.wanted)
+		if err != nil {
+			return err
+		}
+		for _, s := range m.staged {
+			_ = s.Close()
+		}
+		m.view, m.staged = v, staged
+	}
+	return fmt.Errorf("the mounts below the hierarchies changed %d times while the new trees were made: try again when they rest", maxRestage)
+}
+
+// exchangeAll exchanges hierarchy by hierarchy, back to back. A failure takes
+// back those that were done.
+func exchangeAll(staged []*hierarchy.Staged) error {
+	for i, s := range staged {
+		if err := s.Exchange(); err != nil {
+			if back := exchangeBack(staged[:i]); back != nil {
+				return errors.Join(err, &steps.UndoError{Step: "exchange", Err: back})
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func exchangeBack(staged []*hierarchy.Staged) error {
+	var errs []error
+	for i := len(staged) - 1; i >= 0; i-- {
+		errs = append(errs, staged[i].ExchangeBack())
+	}
+	return errors.Join(errs...)
+}
+
+// landed compares the top of every hierarchy with what was meant, and takes the
+// exchange back where it is something else.
+func (t *transaction) landed(ctx context.Context, target *target, m *made) error {
+	table, err := target.live.Table()
+	if err != nil {
+		return err
+	}
+	for _, s := range m.staged {
+		if err := s.Landed(table); err != nil {
+			back := target.live.Do(context.WithoutCancel(ctx), func() error { return exchangeBack(m.staged) })
+			if back != nil {
+				return errors.Join(err, &steps.UndoError{Step: "exchange", Err: back})
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *transaction) commit(is *situation, m *made, todo todo) steps.Step[state.Generation] {
+	return steps.Step[state.Generation]{Do: func(context.Context) (state.Generation, error) {
+		if err := t.lock.Commit(); err != nil {
+			return state.Generation{}, err
+		}
+		t.res.Generation, t.res.Exchanged = m.generation, true
+		if todo == exchange {
+			t.warn(t.lock.AddHistory(m.generation, is.settings.KeepGenerations))
+		}
+		return m.generation, nil
+	}}
+}

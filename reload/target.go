@@ -1,0 +1,220 @@
+package reload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/reload/state"
+	"github.com/extexec/extexec/service"
+)
+
+// subject is who a reload is about, as far as that can be told without a lock.
+type subject struct {
+	name    string
+	process *service.Process // $MAINPID's; nil by hand
+}
+
+// Close lets go of the process.
+func (s *subject) Close() error {
+	if s.process == nil {
+		return nil
+	}
+	return s.process.Close()
+}
+
+// identify finds the name: the argument, or by the mount namespace of $MAINPID.
+// A main process that no record knows is systemd's own work: its unit is the
+// name (adopt's first reload).
+func identify(dirs state.Dirs, name string) (*subject, error) {
+	process, err := service.FromEnvironment()
+	if err != nil {
+		return nil, fmt.Errorf("find the service by $MAINPID: %w", err)
+	}
+	s := &subject{name: name, process: process}
+	if name != "" {
+		s.name, err = recordedName(dirs, name)
+		return s, err
+	}
+	if process == nil {
+		return nil, ErrNoName
+	}
+	s.name, err = nameOf(dirs, process)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// ErrNoName says that neither a name nor $MAINPID was given.
+var ErrNoName = errors.New("name the unit or instance to reload: $MAINPID is not set, so this is no ExecReload= (extexec list shows the names)")
+
+// recordedName completes a name as systemctl does: ".service" may be left out.
+func recordedName(dirs state.Dirs, name string) (string, error) {
+	for _, n := range []string{name, name + ".service"} {
+		u, err := dirs.Unit(n)
+		if err != nil {
+			return "", err
+		}
+		if _, err := u.Load(); !errors.Is(err, fs.ErrNotExist) {
+			return n, nil // a record that cannot be read is reported under the lock
+		}
+	}
+	if !strings.Contains(name, ".") {
+		name += ".service"
+	}
+	return name, nil
+}
+
+func nameOf(dirs state.Dirs, p *service.Process) (string, error) {
+	id, err := p.MountNS()
+	if err != nil {
+		return "", fmt.Errorf("look at process %d: %w", p.PID(), err)
+	}
+	names, err := dirs.FindMountNS(id)
+	if err != nil {
+		return "", err
+	}
+	unit, err := p.Unit()
+	if err != nil {
+		return "", fmt.Errorf("look at process %d: %w", p.PID(), err)
+	}
+	switch {
+	case len(names) == 1:
+		return names[0], nil
+	case slices.Contains(names, unit):
+		return unit, nil
+	case len(names) > 1:
+		return "", fmt.Errorf("find the record of process %d: several names share its mount namespace (%s): name one", p.PID(), strings.Join(names, " "))
+	case unit == "":
+		return "", fmt.Errorf("find the record of process %d: it has none, and belongs to no unit: was it started with extexec run?", p.PID())
+	}
+	return unit, nil
+}
+
+// target is the running service, held so that it cannot be mistaken for another.
+type target struct {
+	process *service.Process // one that lives in the namespace
+	ns      *os.File
+	id      uint64
+	live    *nsmount.Namespace
+	// fresh says that the record does not mean this namespace: nothing of ours
+	// can be expected in it.
+	fresh bool
+}
+
+// Close lets go of the process and ends the thread in its namespace.
+func (t *target) Close() error {
+	var errs []error
+	if t.live != nil {
+		errs = append(errs, t.live.Close())
+	}
+	return errors.Join(append(errs, t.ns.Close(), t.process.Close())...)
+}
+
+// find opens the service: the process of $MAINPID, else one in the namespace that
+// the record means, else the one that the manager names.
+func find(ctx context.Context, s *subject, r *state.Record, manager service.MainPIDer) (*target, error) {
+	p, err := findProcess(ctx, s, r, manager)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{process: p}
+	if t.ns, err = p.Namespace(service.Mount); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the mount namespace of process %d: %w", p.PID(), err), p.Close())
+	}
+	if err := t.check(s, r); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	if t.live, err = nsmount.Enter(t.ns); err != nil {
+		return nil, errors.Join(fmt.Errorf("enter the mount namespace of process %d: %w", p.PID(), err), t.Close())
+	}
+	return t, nil
+}
+
+func (t *target) check(s *subject, r *state.Record) error {
+	var err error
+	if t.id, err = service.MountNamespaceID(t.ns); err != nil {
+		return err
+	}
+	host, err := isHostNamespace(t.id)
+	if err != nil {
+		return fmt.Errorf("compare with the host's mount namespace: %w", err)
+	}
+	if host {
+		return fmt.Errorf("process %d has no mount namespace of its own: start it with extexec run, or let its unit use ExtensionDirectories= or ExtensionImages=", t.process.PID())
+	}
+	if !t.process.Alive() {
+		return fmt.Errorf("process %d: %w", t.process.PID(), service.ErrGone)
+	}
+	if unit, err := t.process.Unit(); err == nil && s.process != nil && strings.HasSuffix(s.name, ".service") && unit != "" && unit != s.name {
+		return fmt.Errorf("process %d belongs to %s, not to %s: is $MAINPID out of date?", t.process.PID(), unit, s.name)
+	}
+	t.fresh = r.MountNS != t.id
+	return nil
+}
+
+func findProcess(ctx context.Context, s *subject, r *state.Record, manager service.MainPIDer) (*service.Process, error) {
+	if s.process != nil {
+		// Opened twice, so that each has its owner.
+		return service.Open(s.process.PID())
+	}
+	if p := recordedProcess(r); p != nil {
+		return p, nil
+	}
+	if manager != nil && strings.HasSuffix(s.name, ".service") {
+		p, err := service.Main(ctx, s.name, manager)
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			return p, nil
+		}
+	}
+	if r.MountNS == 0 {
+		return nil, fmt.Errorf("there is no record of %q and no running unit of that name: start it first (extexec list shows the names)", s.name)
+	}
+	// The main process may be another by now: a daemon that forks, nginx after
+	// USR2. Whoever lives in the namespace shows it.
+	pids, err := service.InMountNamespace(r.MountNS)
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range pids {
+		if p := openIn(pid, r.MountNS); p != nil {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("%q is not running: no process is left in its mount namespace: start it first", s.name)
+}
+
+// recordedProcess opens the process of the record, if it is still that one.
+func recordedProcess(r *state.Record) *service.Process {
+	if r.PID == 0 {
+		return nil
+	}
+	p := openIn(r.PID, r.MountNS)
+	if p != nil && p.StartTime() != r.StartTime {
+		_ = p.Close()
+		return nil
+	}
+	return p
+}
+
+// openIn opens a process if it is in the mount namespace.
+func openIn(pid int, ns uint64) *service.Process {
+	p, err := service.Open(pid)
+	if err != nil {
+		return nil
+	}
+	if id, err := p.MountNS(); err != nil || id != ns {
+		_ = p.Close()
+		return nil
+	}
+	return p
+}
