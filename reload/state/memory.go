@@ -85,12 +85,16 @@ func (l *Lock) NextNumber(r *Record) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read history of %q: %w", l.unit.name, err)
 	}
-	if len(lines) > 0 {
-		g, err := decodeGeneration(l.memory.path(historyFile), lines[len(lines)-1])
+	// The last line has the highest number, unless it notes something that got none.
+	for i := len(lines) - 1; i >= 0; i-- {
+		g, err := decodeGeneration(l.memory.path(historyFile), lines[i])
 		if err != nil {
 			return 0, fmt.Errorf("read history of %q: %w", l.unit.name, err)
 		}
-		last = max(last, g.Number)
+		if g.Number > 0 {
+			last = max(last, g.Number)
+			break
+		}
 	}
 	return last + 1, nil
 }

@@ -262,6 +262,10 @@ func TestNextNumber(t *testing.T) {
 			t.Errorf("history %d: got %d, %v, want %d", c.history, got, err, c.want)
 		}
 	}
+	noWarning(t, l.AddHistory(Generation{Outcome: "an undo failed"}, 10))
+	if got, err := l.NextNumber(nil); err != nil || got != 14 {
+		t.Errorf("after a line without a number: got %d, %v", got, err)
+	}
 }
 
 // A file of a newer schema is refused by everything that reads and by everything
