@@ -1,0 +1,65 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+)
+
+// A JobError says that a job was queued and did not end well.
+type JobError struct {
+	Verb   string // "start", "stop", "restart", "reload"
+	Unit   string
+	Result string // "failed", "timeout", "canceled", "dependency", "skipped", …
+}
+
+func (e *JobError) Error() string {
+	return fmt.Sprintf("%s unit %q: %s: look at systemctl status %s", e.Verb, e.Unit, e.Result, e.Unit)
+}
+
+// Start starts a unit and waits for the job's end, as systemctl start does.
+func (m *Manager) Start(ctx context.Context, unit string) error {
+	return m.job(ctx, "start", unit, m.conn.StartUnitContext)
+}
+
+// Stop stops a unit and waits for the job's end.
+func (m *Manager) Stop(ctx context.Context, unit string) error {
+	return m.job(ctx, "stop", unit, m.conn.StopUnitContext)
+}
+
+// Restart restarts a unit, or starts it, and waits for the job's end.
+func (m *Manager) Restart(ctx context.Context, unit string) error {
+	return m.job(ctx, "restart", unit, m.conn.RestartUnitContext)
+}
+
+// Reload reloads a unit, which must be active, and waits for the job's end.
+func (m *Manager) Reload(ctx context.Context, unit string) error {
+	return m.job(ctx, "reload", unit, m.conn.ReloadUnitContext)
+}
+
+// DaemonReload makes systemd read all unit files again and waits until it has.
+func (m *Manager) DaemonReload(ctx context.Context) error {
+	if err := m.conn.ReloadContext(ctx); err != nil {
+		return fmt.Errorf("make systemd read the unit files again: %w", err)
+	}
+	return nil
+}
+
+type jobCall func(ctx context.Context, unit, mode string, done chan<- string) (int, error)
+
+func (m *Manager) job(ctx context.Context, verb, unit string, call jobCall) error {
+	// The library sends the result while it holds the lock that every other job
+	// needs: the channel must have room for it, also when nobody waits any more.
+	done := make(chan string, 1)
+	if _, err := call(ctx, unit, "replace", done); err != nil {
+		return fmt.Errorf("%s unit %q: %w", verb, unit, plain(err))
+	}
+	select {
+	case result := <-done:
+		if result != "done" {
+			return &JobError{Verb: verb, Unit: unit, Result: result}
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s unit %q: %w: the job goes on, see systemctl list-jobs", verb, unit, ctx.Err())
+	}
+}

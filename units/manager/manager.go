@@ -1,0 +1,144 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+)
+
+// ErrNoManager says that no systemd answers here.
+var ErrNoManager = errors.New("no systemd answers on D-Bus")
+
+// ErrNotFound says that systemd knows no unit of that name.
+var ErrNotFound = errors.New("there is no such unit")
+
+// A Manager is a connection to systemd's system manager.
+type Manager struct {
+	conn *systemd.Conn
+	stop context.CancelFunc
+}
+
+// Connect connects by the system bus, and as root without one by systemd's own
+// socket: before the bus is up, and in an initrd. The context is for connecting
+// alone. The caller closes the Manager.
+func Connect(ctx context.Context) (*Manager, error) {
+	// The library ties a connection to the context that it was made with; ours
+	// ends with Close, or with ctx while we are still connecting.
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	tied := context.AfterFunc(ctx, stop)
+	conn, err := systemd.NewWithContext(life)
+	if !tied() && err == nil {
+		conn.Close()
+		err = ctx.Err()
+	}
+	if err != nil {
+		stop()
+		if cause := ctx.Err(); cause != nil {
+			return nil, fmt.Errorf("connect to systemd: %w", cause)
+		}
+		return nil, fmt.Errorf("connect to systemd: %w: %w%s", ErrNoManager, err, hint())
+	}
+	return &Manager{conn: conn, stop: stop}, nil
+}
+
+// hint says what an ordinary user can do.
+func hint() string {
+	if os.Geteuid() == 0 {
+		return ": give the name that the service was started with by run --name, or its process"
+	}
+	return ": try it as root"
+}
+
+// Close ends the connection.
+func (m *Manager) Close() {
+	m.stop()
+	m.conn.Close()
+}
+
+// A Unit is what systemd says of a unit now.
+type Unit struct {
+	Name         string   // without aliases: web.service, not httpd.service
+	LoadState    string   // loaded, masked, bad-setting, error
+	ActiveState  string   // active, reloading, inactive, failed, activating, …
+	SubState     string   // running, exited, dead, …
+	FragmentPath string   // the unit file; "" for a generated one
+	DropIns      []string // in the order in which they apply
+	NeedReload   bool     // the files have changed since systemd read them
+
+	MainPID int    // 0 when there is none; services alone have one
+	Cgroup  string // "" when the unit has none now
+}
+
+// Unit asks for a unit, which systemd loads if it has to. The error wraps
+// [ErrNotFound] when there is none.
+func (m *Manager) Unit(ctx context.Context, name string) (Unit, error) {
+	p, err := m.conn.GetAllPropertiesContext(ctx, name)
+	if err != nil {
+		return Unit{}, fmt.Errorf("ask systemd for unit %q: %w", name, plain(err))
+	}
+	u := Unit{
+		Name:         text(p, "Id"),
+		LoadState:    text(p, "LoadState"),
+		ActiveState:  text(p, "ActiveState"),
+		SubState:     text(p, "SubState"),
+		FragmentPath: text(p, "FragmentPath"),
+		Cgroup:       text(p, "ControlGroup"),
+	}
+	// A property that this systemd does not have, or of another type, is as if
+	// it were empty.
+	u.DropIns, _ = p["DropInPaths"].([]string)
+	u.NeedReload, _ = p["NeedDaemonReload"].(bool)
+	pid, _ := p["MainPID"].(uint32)
+	u.MainPID = int(pid)
+	if u.LoadState == "not-found" {
+		return u, fmt.Errorf("ask systemd for unit %q: %w: look at systemctl list-units --all", name, ErrNotFound)
+	}
+	return u, nil
+}
+
+func text(properties map[string]any, name string) string {
+	s, _ := properties[name].(string)
+	return s
+}
+
+// MainPID is the process id of a service's main process, as systemd's own pid
+// namespace has it; 0 when there is none.
+func (m *Manager) MainPID(ctx context.Context, unit string) (int, error) {
+	u, err := m.Unit(ctx, unit)
+	return u.MainPID, err
+}
+
+// ControlGroup is the path of the unit's cgroup, "" when it has none now.
+func (m *Manager) ControlGroup(ctx context.Context, unit string) (string, error) {
+	u, err := m.Unit(ctx, unit)
+	return u.Cgroup, err
+}
+
+// UnitOf is the name of the unit that a process belongs to.
+func (m *Manager) UnitOf(ctx context.Context, pid int) (string, error) {
+	if pid <= 0 {
+		return "", fmt.Errorf("ask systemd for the unit of process %d: not a process id", pid)
+	}
+	name, err := m.conn.GetUnitNameByPID(ctx, uint32(pid))
+	if err != nil {
+		return "", fmt.Errorf("ask systemd for the unit of process %d: %w", pid, plain(err))
+	}
+	return name, nil
+}
+
+// plain takes the names of D-Bus errors that a caller may act on.
+func plain(err error) error {
+	var e dbus.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Name {
+	case "org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.NoUnitForPID":
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return err
+}
