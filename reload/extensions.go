@@ -51,6 +51,32 @@ func (all *picks) add(p *extension.Picked) {
 	all.picked = append(all.picked, p)
 }
 
+// pickRecorded picks exactly what a generation had. Must run in the host view.
+func pickRecorded(g state.Generation) ([]*extension.Picked, error) {
+	var picked []*extension.Picked
+	for _, e := range g.Extensions {
+		kind := settings.Directory
+		if e.Kind == settings.Image.String() {
+			kind = settings.Image
+		}
+		ref, err := settings.ParseRef(kind, e.Ref)
+		if err != nil {
+			return nil, err
+		}
+		ref.Path, ref.Optional = e.Path, false
+		p, err := extension.Pick(ref, extension.PickOptions{})
+		if err != nil {
+			return nil, err
+		}
+		if p.Identity != e.Identity {
+			return nil, fmt.Errorf("%s is no longer what generation %d had: install that version again", e.Path, g.Number)
+		}
+		p.Version = e.Version
+		picked = append(picked, p)
+	}
+	return picked, nil
+}
+
 // opened are extensions as trees, in layer order.
 type opened struct {
 	extensions []*extension.Opened

@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/internal/steps"
 	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/nsmount/hierarchy"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/service"
 	"github.com/extexec/extexec/unitfile/settings"
@@ -52,7 +54,10 @@ func Reload(ctx context.Context, o Options) (res *Result, err error) {
 		}
 		err = errors.Join(err, run.Close())
 	}()
-	return t.reload(ctx)
+	if err = t.reload(ctx); err != nil {
+		return nil, err
+	}
+	return t.res, nil
 }
 
 // transaction is one reload on its way: what the steps share.
@@ -66,25 +71,25 @@ type transaction struct {
 }
 
 // reload reads like the list of DESIGN 4.5.
-func (t *transaction) reload(ctx context.Context) (*Result, error) {
+func (t *transaction) reload(ctx context.Context) error {
 	run := t.run
 	var err error
 	if t.host, err = hostView(startedBySystemd()); err != nil {
-		return nil, err
+		return err
 	}
 	run.Own(t.host)
 
 	who, err := steps.Do(ctx, run, "identify", t.identify())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	t.res.Name = who.name
 	if t.lock, err = steps.Do(ctx, run, "lock", t.takeLock(who)); err != nil {
-		return nil, err
+		return err
 	}
 	is, err := steps.Do(ctx, run, "read", t.read(who))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if limit := is.settings.ReloadTimeout; limit > 0 {
 		var cancel context.CancelFunc
@@ -93,55 +98,96 @@ func (t *transaction) reload(ctx context.Context) (*Result, error) {
 	}
 	running, err := steps.Do(ctx, run, "find", t.find(who, is))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	look, err := steps.Do(ctx, run, "survey", t.survey(running, is))
 	if err != nil {
-		return nil, err
+		return err
 	}
+	interrupted := is.record.Pending != nil || look.Interrupted()
+	err = t.forward(ctx, is, running, look)
+	if err != nil && interrupted && !t.changed && ctx.Err() == nil {
+		return t.restore(ctx, is, running, err)
+	}
+	return err
+}
+
+// forward goes on from the survey to the commit.
+func (t *transaction) forward(ctx context.Context, is *situation, running *target, look *hierarchy.View) error {
+	run := t.run
 	picked, err := steps.Do(ctx, run, "pick", t.pick(is))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	todo := t.compare(is, running, look, picked)
+	t.res.Generation = is.record.Current
 	if todo == nothing && t.IfChanged {
-		return t.unchanged(is), nil
+		return nil
 	}
 	if todo == nothing {
 		_, err := steps.Do(ctx, run, "apply", t.apply(running, is).Step)
-		return t.unchanged(is), err
+		return err
 	}
+	return t.goLive(ctx, is, running, look, picked, todo)
+}
+
+// goLive makes what was picked the live state.
+func (t *transaction) goLive(ctx context.Context, is *situation, running *target, look *hierarchy.View, picked []*extension.Picked, todo todo) error {
+	run := t.run
 	all, err := steps.Do(ctx, run, "open", t.open(is, look, picked))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	made, err := steps.Do(ctx, run, "stage", t.stage(running, is, look, all, todo))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if _, err = steps.Do(ctx, run, "begin", t.begin(is, running, made)); err != nil {
-		return nil, err
+		return err
 	}
 	// Registered before the exchange: when that is undone, the service is told
 	// again, after the old trees are back.
 	run.OnUndo("apply", t.apply(running, is).again)
 	if _, err = steps.Do(ctx, run, "exchange", t.exchange(running, made)); err != nil {
-		return nil, err
+		return err
 	}
-	t.changed = true
 	if _, err = steps.Do(ctx, run, "apply", t.apply(running, is).Step); err != nil {
-		return nil, err
+		return err
 	}
-	if _, err = steps.Do(ctx, run, "commit", t.commit(is, made, todo)); err != nil {
-		return nil, err
-	}
-	return t.res, nil
+	_, err = steps.Do(ctx, run, "commit", t.commit(is, made, todo))
+	return err
 }
 
-// unchanged is the result of a reload that had nothing to exchange.
-func (t *transaction) unchanged(is *situation) *Result {
-	t.res.Generation = is.record.Current
-	return t.res
+// restore puts the last committed generation back after a reload that was
+// interrupted, where the wanted state cannot be had. The hierarchies agree again
+// then; the reload has failed all the same.
+func (t *transaction) restore(ctx context.Context, is *situation, running *target, cause error) (err error) {
+	if err := t.run.Undo(ctx); err != nil || len(is.record.Current.Hierarchies) == 0 {
+		return errors.Join(cause, err)
+	}
+	// A transaction of its own: the one that failed is undone.
+	t.run = &steps.Run{UndoTimeout: t.run.UndoTimeout}
+	defer func() {
+		if err != nil {
+			err = errors.Join(cause, &steps.UndoError{Step: "put the last committed generation back", Err: errors.Join(err, t.run.Undo(ctx))})
+		} else {
+			t.changed, err = true, cause
+		}
+		err = errors.Join(err, t.run.Close())
+	}()
+	look, err := steps.Do(ctx, t.run, "survey", t.survey(running, is))
+	if err != nil {
+		return err
+	}
+	var picked []*extension.Picked
+	err = t.host.Do(ctx, func() (err error) {
+		picked, err = pickRecorded(is.record.Current)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return t.goLive(ctx, is, running, look, picked, refresh)
 }
 
 // remember writes down what went wrong. That it cannot is no further failure.

@@ -30,8 +30,8 @@ type RunOptions struct {
 	Argv   []string
 	Argv0  string // what the command is told to be called; "" is Argv[0]
 	Limits nsmount.Limits
-	Warn   func(string)
-	Hook   func(point string) error
+	Warn   func(string)             `json:"-"`
+	Hook   func(point string) error `json:"-"`
 }
 
 // Run lays the extensions over a mount namespace of the calling process's own and

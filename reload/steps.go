@@ -136,9 +136,13 @@ func shows(v *hierarchy.View, g state.Generation) bool {
 		return false
 	}
 	for i, s := range v.Surveys {
-		top, ok := s.Top()
-		h := g.Hierarchies[i]
-		if h.Path != s.Path || (h.Layers > 0) != ok && h.Layers > 0 || ok && top.Owner != hierarchy.Ours || ok && top.Source.Generation != g.Number {
+		top, covered := s.Top()
+		switch {
+		case g.Hierarchies[i].Path != s.Path:
+			return false
+		case !covered && g.Hierarchies[i].Layers > 0:
+			return false
+		case covered && (top.Owner != hierarchy.Ours || top.Source.Generation != g.Number):
 			return false
 		}
 	}
@@ -233,6 +237,7 @@ func (t *transaction) exchange(target *target, m *made) steps.Step[*made] {
 			if err != nil {
 				return nil, err
 			}
+			t.changed = true
 			return m, t.landed(ctx, target, m)
 		},
 		Undo: func(ctx context.Context, m *made) error {

@@ -23,12 +23,11 @@ import (
 // systemd would have set it up: "/" is a slave of the test's mounts and shared
 // again below.
 type Service struct {
-	t    testing.TB
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	out  *bufio.Reader
-	root string
-	mu   sync.Mutex
+	t   testing.TB
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+	mu  sync.Mutex
 }
 
 // Options say what the service's namespace is like.
@@ -71,6 +70,19 @@ func Start(t testing.TB, o Options) *Service {
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: 0, Size: 65536}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: 0, Size: 65536}}
 	}
+	return StartCommand(t, cmd)
+}
+
+// Environment makes a test binary, executed with it, serve as a service in the
+// namespace that it is in.
+func Environment() []string {
+	return []string{envStage + "=" + stageSvc, "NSMOUNTTEST_OPTIONS={\"Propagation\":0}"}
+}
+
+// StartCommand starts a command that in the end executes the test binary with
+// [Environment] in its own process.
+func StartCommand(t testing.TB, cmd *exec.Cmd) *Service {
+	t.Helper()
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +94,7 @@ func Start(t testing.TB, o Options) *Service {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s := &Service{t: t, cmd: cmd, in: in, out: bufio.NewReader(out), root: o.Root}
+	s := &Service{t: t, cmd: cmd, in: in, out: bufio.NewReader(out)}
 	t.Cleanup(s.stop)
 	if line, err := s.out.ReadString('\n'); err != nil || line != "ready\n" {
 		t.Fatalf("service did not start: %q, %v", line, err)
@@ -251,6 +263,9 @@ func enterRoot() error {
 	var o Options
 	if err := json.Unmarshal([]byte(os.Getenv("NSMOUNTTEST_OPTIONS")), &o); err != nil {
 		return err
+	}
+	if o.Propagation == 0 {
+		return nil // somebody else has set the namespace up
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("make / slave: %w", err)

@@ -9,15 +9,9 @@ import (
 
 var newline = []byte{'\n'}
 
-// A History is what generations a name had, oldest first.
+// A History is what generations a name had, oldest first. In its file each line has
+// the schema, as a newer program can append to what an older one began.
 type History []Generation
-
-// A line is how the history file has a generation: with the schema in each, as a
-// newer program can append to what an older one began.
-type line struct {
-	Schema int `json:"schema"`
-	Generation
-}
 
 // LastGood returns the last generation that passed its checks, nil where there is
 // none.
@@ -81,20 +75,12 @@ func splitLines(b []byte) [][]byte {
 	return slices.DeleteFunc(lines, func(l []byte) bool { return len(bytes.TrimSpace(l)) == 0 })
 }
 
-func decodeGeneration(file string, b []byte) (*Generation, error) {
-	l := &line{}
-	if err := decode(file, b, l, func() int { return l.Schema }, "remove it; the unit then has no history to go back to"); err != nil {
-		return nil, err
-	}
-	return &l.Generation, nil
-}
-
 // refuseNewer looks at the last line only: schemas never go down.
 func refuseNewer(d dir, lines [][]byte) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	_, err := decodeGeneration(d.path(historyFile), lines[len(lines)-1])
+	_, err := decodeNumber(d.path(historyFile), lines[len(lines)-1])
 	var newer *SchemaError
 	if errors.As(err, &newer) {
 		return newer

@@ -87,12 +87,12 @@ func (l *Lock) NextNumber(r *Record) (uint64, error) {
 	}
 	// The last line has the highest number, unless it notes something that got none.
 	for i := len(lines) - 1; i >= 0; i-- {
-		g, err := decodeGeneration(l.memory.path(historyFile), lines[i])
+		n, err := decodeNumber(l.memory.path(historyFile), lines[i])
 		if err != nil {
 			return 0, fmt.Errorf("read history of %q: %w", l.unit.name, err)
 		}
-		if g.Number > 0 {
-			last = max(last, g.Number)
+		if n > 0 {
+			last = max(last, n)
 			break
 		}
 	}
@@ -133,7 +133,7 @@ func (l *Lock) AddHistory(g Generation, keep int) *Warning {
 		if err := refuseNewer(l.memory, lines); err != nil {
 			return err
 		}
-		b, err := json.Marshal(line{Schema: Schema, Generation: g})
+		b, err := encodeLine(&g)
 		if err != nil {
 			return err
 		}
@@ -174,14 +174,6 @@ func loadMemory(d dir) (*Memory, error) {
 		return nil, err
 	}
 	return decodeMemory(d.path(memoryFile), b)
-}
-
-func decodeMemory(file string, b []byte) (*Memory, error) {
-	m := &Memory{}
-	if err := decode(file, b, m, func() int { return m.Schema }, "remove it; refused and held versions may then be picked again"); err != nil {
-		return nil, err
-	}
-	return m, nil
 }
 
 // IsRefused says whether an identity is refused, and why.

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -73,35 +72,6 @@ func loadFile(d dir, name string) (*Record, error) {
 	return decodeRecord(d.path(name), b)
 }
 
-func decodeRecord(file string, b []byte) (*Record, error) {
-	r := &Record{}
-	if err := decode(file, b, r, func() int { return r.Schema }, "remove it; what is live then shows in the mount table only, and the next reload writes a new one"); err != nil {
-		return nil, err
-	}
-	return r, nil
-}
-
-// decode reads JSON of this schema into v. The schema is looked at before anything
-// else, because the fields of a newer one may not fit.
-func decode(file string, b []byte, v any, schema func() int, remedy string) error {
-	err := json.Unmarshal(b, v)
-	if s := schema(); err != nil && s <= Schema {
-		// An error about a later field can hide the schema: look for it alone.
-		var head struct {
-			Schema int `json:"schema"`
-		}
-		if json.Unmarshal(b, &head) == nil && head.Schema > Schema {
-			return &SchemaError{File: file, Schema: head.Schema}
-		}
-		return &CorruptError{File: file, Remedy: remedy, Err: err}
-	} else if s > Schema {
-		return &SchemaError{File: file, Schema: s}
-	} else if s < 1 {
-		return &CorruptError{File: file, Remedy: remedy, Err: errors.New("no schema number")}
-	}
-	return nil
-}
-
 // Save makes r the record. Its schema and name are set. What was pending stays so.
 func (l *Lock) Save(r *Record) error {
 	if err := l.put(recordFile, r); err != nil {
@@ -152,9 +122,9 @@ func (l *Lock) put(name string, r *Record) error {
 		l.checked = true
 	}
 	r.Schema, r.Name = Schema, l.unit.name
-	b, err := json.Marshal(r)
+	b, err := encodeRecord(r)
 	if err != nil {
 		return err
 	}
-	return l.record.replace(name, append(b, '\n'), recordMode)
+	return l.record.replace(name, b, recordMode)
 }

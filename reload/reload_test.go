@@ -1,0 +1,380 @@
+package reload
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/nsmount/nsmounttest"
+	"github.com/extexec/extexec/reload/state"
+)
+
+func init() { runtime.LockOSThread() }
+
+// child is what a copy of the test binary does instead of running tests.
+type child struct {
+	Run    *RunOptions // execute a service
+	Name   string      // reload it, and be killed at Point
+	Dirs   state.Dirs
+	Point  string
+	Limits nsmount.Limits
+}
+
+const envChild = "RELOADTEST_CHILD"
+
+func TestMain(m *testing.M) {
+	text := os.Getenv(envChild)
+	if text == "" {
+		nsmounttest.Main(m)
+	}
+	os.Unsetenv(envChild)
+	var c child
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		panic(err)
+	}
+	fmt.Fprintln(os.Stderr, c.do())
+	os.Exit(1)
+}
+
+func (c child) do() error {
+	if c.Run != nil {
+		for _, v := range nsmounttest.Environment() {
+			if err := setenv(v); err != nil {
+				return err
+			}
+		}
+		return Run(context.Background(), *c.Run)
+	}
+	_, err := Reload(context.Background(), Options{Name: c.Name, Dirs: c.Dirs, Limits: c.Limits, Hook: func(point string) error {
+		if point == c.Point {
+			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+		return nil
+	}})
+	return err
+}
+
+func (c child) command(t testing.TB) *exec.Cmd {
+	t.Helper()
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
+	cmd.Env = append(os.Environ(), envChild+"="+string(text))
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// bed is a service by hand with a confext and a sysext in .v/ directories, and a
+// carried mount below /etc.
+type bed struct {
+	t    testing.TB
+	dir  string
+	dirs state.Dirs
+	svc  *nsmounttest.Service
+}
+
+func newBed(t testing.TB) *bed {
+	t.Helper()
+	nsmounttest.Root(t)
+	b := &bed{t: t, dir: t.TempDir()}
+	b.dirs = state.In(b.dir + "/state")
+	b.install("1")
+	return b
+}
+
+// install makes a version of both extensions appear by rename.
+func (b *bed) install(version string) {
+	b.t.Helper()
+	b.extension("conf", version, map[string]string{
+		"etc/extension-release.d/extension-release.conf": "ID=_any\n", "etc/extexec-test": version})
+	b.extension("sys", version, map[string]string{
+		"usr/lib/extension-release.d/extension-release.sys": "ID=_any\n", "usr/extexec-test": version, "opt/extexec-test": version})
+}
+
+func (b *bed) extension(name, version string, files map[string]string) {
+	b.t.Helper()
+	tmp := filepath.Join(b.dir, "new")
+	for path, content := range files {
+		p := filepath.Join(tmp, path)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			b.t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	v := filepath.Join(b.dir, name+".v")
+	if err := os.MkdirAll(v, 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.Rename(tmp, filepath.Join(v, name+"_"+version)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bed) options() RunOptions {
+	return RunOptions{
+		Name: "bed", Dirs: b.dirs, Argv: []string{"/proc/self/exe"},
+		Flags: Flags{Directories: []string{b.dir + "/conf.v", b.dir + "/sys.v"}},
+	}
+}
+
+func (b *bed) start() {
+	b.t.Helper()
+	o := b.options()
+	b.svc = nsmounttest.StartCommand(b.t, child{Run: &o}.command(b.t))
+}
+
+func (b *bed) reload(o Options) (*Result, error) {
+	b.t.Helper()
+	o.Name, o.Dirs, o.Limits = "bed", b.dirs, nsmount.Probe()
+	return Reload(b.t.Context(), o)
+}
+
+// sees gives the version that each hierarchy shows.
+func (b *bed) sees() string {
+	b.t.Helper()
+	var v []string
+	for _, h := range []string{"/usr", "/opt", "/etc"} {
+		v = append(v, b.svc.Read(h+"/extexec-test"))
+	}
+	return strings.Join(v, " ")
+}
+
+func (b *bed) want(version string) {
+	b.t.Helper()
+	if got, want := b.sees(), strings.Join([]string{version, version, version}, " "); got != want {
+		b.t.Errorf("the service sees %q, want %q", got, want)
+	}
+}
+
+// whole checks that there is one overlay a hierarchy and nothing pending.
+func (b *bed) whole() {
+	b.t.Helper()
+	if m := b.svc.Table("overlay extexec:"); len(m) != 3 {
+		b.t.Errorf("overlays: %q, want 3", m)
+	}
+	u, err := b.dirs.Unit("bed")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	r, err := u.Load()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if r.Pending != nil {
+		b.t.Errorf("generation %d is still pending", r.Pending.Number)
+	}
+}
+
+func TestReload(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.want("1")
+	b.svc.Hammer("/etc/extexec-test", "/usr/extexec-test", "/opt/extexec-test")
+	for v := 2; v <= 6; v++ {
+		b.install(fmt.Sprint(v))
+		res, err := b.reload(Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !res.Exchanged || res.Generation.Number != uint64(v) {
+			t.Errorf("reload came to %+v", res)
+		}
+		b.want(fmt.Sprint(v))
+	}
+	for found := range b.svc.Tally() {
+		if strings.Contains(found, "error") {
+			t.Errorf("a lookup failed: %s", found)
+		}
+	}
+	b.whole()
+	res, err := b.reload(Options{IfChanged: true})
+	if err != nil || res.Exchanged {
+		t.Errorf("reload --if-changed, nothing changed: %+v, %v", res, err)
+	}
+	res, err = b.reload(Options{Force: true})
+	if err != nil || !res.Exchanged || res.Generation.Number != 7 {
+		t.Errorf("reload --force: %+v, %v", res, err)
+	}
+	b.whole()
+}
+
+// points lists every point of a reload, in order.
+func points(t *testing.T) []string {
+	t.Helper()
+	b := newBed(t)
+	b.start()
+	b.install("2")
+	var list []string
+	_, err := b.reload(Options{Hook: func(p string) error { list = append(list, p); return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) < 20 || !slices.Contains(list, "after exchange") {
+		t.Fatalf("the steps of a reload: %q", list)
+	}
+	return list
+}
+
+// TestFailAtEveryStep fails each step: the old state is live, whatever had been
+// done is undone, and the next reload goes through.
+func TestFailAtEveryStep(t *testing.T) {
+	injected := errors.New("injected")
+	for _, point := range points(t) {
+		t.Run(point, func(t *testing.T) {
+			b := newBed(t)
+			b.start()
+			b.install("2")
+			_, err := b.reload(Options{Hook: func(p string) error {
+				if p == point {
+					return injected
+				}
+				return nil
+			}})
+			var f *Failure
+			if !errors.As(err, &f) || !errors.Is(err, injected) {
+				t.Fatalf("error %v, want a *Failure with the injected one", err)
+			}
+			var undo *steps.UndoError
+			if errors.As(err, &undo) {
+				t.Fatalf("the undo failed: %v", err)
+			}
+			if point != "after commit" {
+				b.want("1")
+			}
+			if late := slices.Contains([]string{"after exchange", "before apply", "after apply", "before commit", "after commit"}, point); (f.Left == TakenBack) != late {
+				t.Errorf("left %v after %q: %v", f.Left, point, f)
+			}
+			if _, err := b.reload(Options{}); err != nil {
+				t.Fatal(err)
+			}
+			b.want("2")
+			b.whole()
+		})
+	}
+}
+
+// TestKillAtEveryStep kills extexec at each point: every hierarchy shows the old
+// or the new version, and the next reload makes all of them agree.
+func TestKillAtEveryStep(t *testing.T) {
+	for _, point := range points(t) {
+		t.Run(point, func(t *testing.T) {
+			b := newBed(t)
+			b.start()
+			b.install("2")
+			cmd := child{Name: "bed", Dirs: b.dirs, Point: point, Limits: nsmount.Probe()}.command(t)
+			if err := cmd.Run(); cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+				t.Fatalf("the child was not killed: %v", err)
+			}
+			for _, v := range strings.Fields(b.sees()) {
+				if v != "1" && v != "2" {
+					t.Errorf("after the kill the service sees %q", b.sees())
+				}
+			}
+			b.install("3")
+			if _, err := b.reload(Options{}); err != nil {
+				t.Fatal(err)
+			}
+			b.want("3")
+			b.whole()
+		})
+	}
+}
+
+// TestRestoreAfterKill kills a reload after its exchange, and takes the wanted
+// version away: the last committed generation comes back.
+func TestRestoreAfterKill(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.install("2")
+	cmd := child{Name: "bed", Dirs: b.dirs, Point: "after exchange", Limits: nsmount.Probe()}.command(t)
+	if err := cmd.Run(); err == nil {
+		t.Fatal("the child was not killed")
+	}
+	b.want("2")
+	if err := os.Remove(b.dir + "/conf.v/conf_2/etc/extension-release.d/extension-release.conf"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.reload(Options{})
+	var f *Failure
+	if !errors.As(err, &f) || f.Left != TakenBack {
+		t.Errorf("error %v, want one that says that the old state is back", err)
+	}
+	b.want("1")
+	b.whole()
+}
+
+// TestBadVersion installs what cannot be used: nothing changes, and the message
+// names the thing.
+func TestBadVersion(t *testing.T) {
+	for _, tt := range []struct {
+		name, want string
+		files      map[string]string
+	}{
+		{"no release file", "no release file", map[string]string{"etc/x": ""}},
+		{"mismatch", "VERSION_ID", map[string]string{"etc/extension-release.d/extension-release.conf": "ID=debian\nVERSION_ID=0.1\n"}},
+		{"hierarchy is a file", "/etc", map[string]string{"usr/lib/extension-release.d/extension-release.conf": "ID=_any\n", "opt": "file"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBed(t)
+			b.start()
+			before := b.svc.Table("")
+			b.extension("conf", "2", tt.files)
+			_, err := b.reload(Options{})
+			if err == nil || (tt.name != "hierarchy is a file" && !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			} else {
+				t.Log(err)
+			}
+			b.want("1")
+			if after := b.svc.Table(""); !slices.Equal(before, after) {
+				t.Error("the mount table changed")
+			}
+		})
+	}
+}
+
+func TestNameInUse(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	o := b.options()
+	cmd := child{Run: &o}.command(t)
+	cmd.Stderr = nil
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), fmt.Sprintf(`the name "bed" is in use by process %d`, b.svc.PID())) {
+		t.Errorf("a second start under the same name: %v, %q", err, out)
+	}
+}
+
+func TestTimeout(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.install("2")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := errors.New("ended")
+	_, err := Reload(ctx, Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe(), Hook: func(p string) error {
+		if p == "after exchange" {
+			cancel(ended)
+		}
+		return nil
+	}})
+	if !errors.Is(err, ended) {
+		t.Errorf("error %v, want the cause of the cancellation", err)
+	}
+	b.want("1")
+	b.whole()
+}
