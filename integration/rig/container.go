@@ -74,6 +74,9 @@ func Each(t *testing.T, f func(t *testing.T, c *Container)) {
 // For returns the same container for another test, a subtest say.
 func (c *Container) For(t testing.TB) *Container { return &Container{m: c.m, t: t} }
 
+// Cleanup registers a function for the end of the test that holds the container.
+func (c *Container) Cleanup(f func()) { c.t.Cleanup(f) }
+
 // Close stops a container that [Boot] made, and fails the test if something is left behind. It may be called
 // before the end of the test, and again.
 func (c *Container) Close() {
