@@ -3,7 +3,7 @@
 # make test       installs what the tests need and runs all of them (root)
 # make help       lists the rest
 
-.PHONY: build demo test unit rig bench fuzz lint clean clean-rig root-only test-deps help
+.PHONY: build demo test unit rig bench fuzz lint clean clean-rig have-go root-only test-deps help
 .DEFAULT_GOAL := build
 
 export CGO_ENABLED ?= 0
@@ -18,11 +18,11 @@ UNIT        = $$($(GO) list ./... | grep -v /integration)
 TEST_TOOLS = mmdebstrap:mmdebstrap mkfs.erofs:erofs-utils mksquashfs:squashfs-tools mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
 	mkfs.ext4:e2fsprogs sfdisk:fdisk sgdisk:gdisk setfattr:attr strace:strace tar:tar
 
-build: ## the static binary, bin/extexec
+build: have-go ## the static binary, bin/extexec
 	$(GO) build -trimpath -ldflags "-s -w" -o bin/extexec ./cmd/extexec
 
-demo: build ## the main job by hand, on real directories (root)
-	./demo/run.sh
+demo: root-only build ## the main job by hand, on real directories (root)
+	@GO=$(GO) demo/run.sh
 
 test: root-only test-deps ## all tests, under real systemds too (root; cold caches: some minutes)
 	@rc=0; \
@@ -54,6 +54,9 @@ clean: ## what make built; the rig's roots stay: make clean-rig
 
 clean-rig: ## the roots in the cache; no test may be running
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/extexec-rig"
+
+have-go:
+	@command -v $(GO) >/dev/null || { echo "this needs Go, https://go.dev/dl/, and its bin directory in PATH; if only sudo does not find it: sudo env PATH=\"\$$PATH\" make $(MAKECMDGOALS)" >&2; exit 1; }
 
 root-only:
 	@test "$$(id -u)" = 0 || { echo "this needs root, for namespaces and mounts: sudo make $(MAKECMDGOALS)" >&2; exit 1; }

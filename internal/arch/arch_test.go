@@ -15,6 +15,7 @@ import (
 // the outer one, except for the tests of it.
 var mayImport = map[string][]string{
 	"cmd/extexec": {"..."},
+	"demo/hammer": {},
 
 	"reload":       {"unitfile/settings", "image/policy", "extension/...", "image", "nsmount/...", "service/...", "reload/state", "internal/..."},
 	"reload/state": {},
