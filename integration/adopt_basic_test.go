@@ -107,31 +107,43 @@ func TestAdoptOrder(t *testing.T) {
 	})
 }
 
-// TestAdoptRefused shows that a new version that cannot be had changes nothing, and is named.
+// TestAdoptRefused shows that a new version that cannot be had changes nothing, and is named. What stands in
+// [Service] systemd itself opens once more for the ExecReload= line, so there it may be the one to refuse.
 func TestAdoptRefused(t *testing.T) {
 	t.Parallel()
 	rig.Each(t, func(t *testing.T, c *rig.Container) {
 		a := newAdoptee(t, c, "refused")
-		const file = "/usr/share/adopt-refused"
-		a.ship("tool", files{file: "good\n"})
-		a.start("ExtensionDirectories=%D/tool\n", file)
-		for i, release := range []string{"ID=other\n", "ID=_any\nARCHITECTURE=pdp11\n", ""} {
-			c.Rename(a.dir+"/tool", fmt.Sprintf("%s/good", a.dir))
-			a.shipFor(release, "tool", files{file: "bad\n"})
-			if r := a.tryReload(); r.Code == 0 {
-				t.Errorf("a release file of %q is not refused", release)
-			}
-			if log := c.Journal(a.unit); strings.Count(log, "nothing was changed") != i+1 || !strings.Contains(log, a.dir+"/tool") {
-				t.Errorf("the refusal does not name the extension and what was changed:\n%s", log)
-			}
-			c.Remove(a.dir + "/tool")
-			c.Rename(a.dir+"/good", a.dir+"/tool")
-			a.systemdsOn("/usr")
-			a.sees(file, "good\n")
-			a.unharmed()
-		}
+		const service, ours = "/usr/share/adopt-refused", "/usr/share/adopt-refused-ours"
+		a.ship("tool", files{service: "good\n"})
+		a.ship("more", files{ours: "good\n"})
+		a.startWith("ExtensionDirectories=%D/tool\n"+keepOffLine+reloadLine+"[X-Extexec]\nExtensionDirectories=%D/more\n", service)
 		a.reload()
 		a.oursOn("/usr")
-		a.unharmed()
+		wrong := map[string]string{"ID=other\n": "ID", "ID=_any\nARCHITECTURE=pdp11\n": "ARCHITECTURE", "": "ID"}
+		for _, name := range []string{"tool", "more"} {
+			for release, field := range wrong {
+				c.Rename(a.dir+"/"+name, a.dir+"/good")
+				a.shipFor(release, name, files{service: "bad\n", ours: "bad\n"})
+				if r := a.tryReload(); r.Code == 0 {
+					t.Errorf("a release file of %q is not refused", release)
+				}
+				log := lastLines(c.Journal(a.unit), 4)
+				if name == "more" && !(strings.Contains(log, "nothing was changed") && strings.Contains(log, a.dir+"/more") && strings.Contains(log, field)) {
+					t.Errorf("the refusal of %q does not name extension, field and outcome:\n%s", release, log)
+				}
+				c.Remove(a.dir + "/" + name)
+				c.Rename(a.dir+"/good", a.dir+"/"+name)
+				a.sees(service, "good\n")
+				a.unharmed()
+				if g := a.generation(); g != 1 {
+					t.Errorf("generation %d is live after a refusal", g)
+				}
+			}
+		}
 	})
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

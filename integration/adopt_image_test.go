@@ -27,7 +27,7 @@ func (a *adoptee) image(dir, file string, with imager) {
 	for i, w := range argv {
 		switch w {
 		case "DIR":
-			argv[i] = a.c.Path(a.dir + "/" + dir)
+			argv[i] = a.c.Root() + a.dir + "/" + dir
 		case "FILE":
 			argv[i] = made
 		}

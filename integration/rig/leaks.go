@@ -21,10 +21,11 @@ var watched = []string{
 }
 
 // systemdsOwn matches what a running system makes by itself: its own services when something calls them,
-// sockets and private directories of those, automounts.
+// sockets and private directories of those, automounts; and the directories that extexec keeps its records in.
 var systemdsOwn = regexp.MustCompile(`^(unit|cgroup|mount|file) \S*?(` +
 	`systemd(-|\\x2d)|run-credentials-|dbus-|user@|user-|session-|user\.slice|modprobe@|proc-sys-fs-binfmt|/proc/sys/fs/binfmt_misc|/run/credentials|/run/user` +
-	`|/etc/\.updated|/etc/\.pwd\.lock|/var/\.updated)`)
+	`|/etc/\.updated|/etc/\.pwd\.lock|/var/\.updated)` +
+	`|^file (/run|/var/lib)/extexec(/units)?$`) // where records are kept; each of them counts
 
 // snapshot notes mounts, units, cgroups with processes in them, loop devices and files.
 func (m *machine) snapshot() (snapshot, error) {
