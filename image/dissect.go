@@ -34,7 +34,7 @@ func dissect(r io.ReaderAt, size int64, archs []string) ([]volume, string, error
 		return []volume{v}, "bare", err
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, "", explain(probe.Found{Type: probe.GPT}, err)
 	}
 	if err := onlyTable(r, size); err != nil {
 		return nil, "", err
@@ -176,12 +176,13 @@ func identify(r io.ReaderAt, v volume) (volume, error) {
 // takes is what an image can be, for messages.
 const takes = "squashfs, erofs, ext4, btrfs, xfs, or a GPT disk image with a root or usr partition"
 
-// explain adds to the error of a probe what can be done.
+// explain adds to the error of a probe, or of reading a table, what can be done.
 func explain(found probe.Found, err error) error {
 	var several *probe.AmbiguousError
 	var cut *probe.TruncatedError
+	var table *gpt.FormatError
 	switch {
-	case errors.Is(err, probe.ErrEmpty), errors.Is(err, probe.ErrZeros):
+	case errors.Is(err, probe.ErrEmpty), errors.Is(err, probe.ErrZeros), errors.As(err, &table):
 		return fmt.Errorf("%w: copy or build it again", err)
 	case errors.Is(err, probe.ErrUnknown):
 		return fmt.Errorf("%w: an image is %s", err, takes)
@@ -199,11 +200,11 @@ func explain(found probe.Found, err error) error {
 func refuse(t probe.Type) error {
 	switch {
 	case t == probe.LUKS:
-		return errors.New("it is a LUKS encrypted volume: encrypted images are not supported")
+		return errors.New("it is a LUKS encrypted volume: encrypted images are not supported, use one that is not")
 	case t == probe.Verity:
 		return fmt.Errorf("it is a %s, not the data that one protects: %w", t, ErrVerity)
 	case t.Compressed():
-		return fmt.Errorf("it is a %s: unpack it first", t)
+		return fmt.Errorf("it is a file compressed with %s: unpack it first", t)
 	case t == probe.Qcow2:
 		return errors.New("it is a qcow2 disk image: convert it first, with qemu-img convert -O raw")
 	case t == probe.Tar || t == probe.Zip:

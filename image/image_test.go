@@ -178,10 +178,21 @@ func makerNamed(t testing.TB, name string) maker {
 	return maker{}
 }
 
-// make makes the image and gives its path. A tool that does not know a compressor skips the test: which compressors
-// there are is a matter of how it was built.
+// known says whether the tool has the compressor: for mkfs.erofs that is a matter of how it was built.
+func (m maker) known(t *testing.T) bool {
+	t.Helper()
+	_, compressor, ok := strings.Cut(m.name, "erofs-")
+	if !ok {
+		return true
+	}
+	d := dir(t)
+	return exec.Command("mkfs.erofs", "-z"+compressor, filepath.Join(d, "image"), d).Run() == nil
+}
+
+// make makes the image and gives its path.
 func (m maker) make(t testing.TB, src string) string {
 	t.Helper()
+	gpttest.Tool(t, m.argv[0])
 	path := filepath.Join(dir(t), m.name+".raw")
 	if m.size > 0 {
 		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, m.size)); err != nil {
@@ -200,11 +211,7 @@ func (m maker) make(t testing.TB, src string) string {
 	}
 	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
 	if err != nil {
-		text := string(out)
-		if errors.Is(err, exec.ErrNotFound) || strings.HasPrefix(m.name, "erofs-") && strings.Contains(strings.ToLower(text), "compress") {
-			t.Skipf("%s cannot make %s: %v", argv[0], m.name, err)
-		}
-		t.Fatalf("%q: %v: %s", argv, err, text)
+		t.Fatalf("%q: %v: %s", argv, err, out)
 	}
 	return path
 }
@@ -391,14 +398,19 @@ func closeImage(t testing.TB, i *image.Image) {
 // TestBare mounts every kind of bare image, twice at once, together with a twin that has the same UUID, and shows that
 // not a byte of it changes.
 func TestBare(t *testing.T) {
+	gpttest.Tool(t, "mkfs.erofs")
 	for _, m := range makers {
+		if !m.known(t) {
+			t.Logf("mkfs.erofs was built without the compressor of %s", m.name)
+			continue
+		}
 		t.Run(m.name, func(t *testing.T) {
 			setUp(t)
 			path := m.make(t, source(t, ""))
 			before := sha256.Sum256(content(t, path))
 			twin := filepath.Join(dir(t), "twin.raw")
-			if err := os.WriteFile(twin, content(t, path), 0o600); err != nil {
-				t.Fatal(err)
+			if out, err := exec.Command("cp", "--sparse=always", path, twin).CombinedOutput(); err != nil {
+				t.Fatalf("cp: %v: %s", err, out)
 			}
 			a, b, c := mustOpen(t, path, open), mustOpen(t, path, open), mustOpen(t, twin, open)
 			for _, i := range []*image.Image{a, b, c} {

@@ -53,4 +53,3 @@ func TestExplain(t *testing.T) {
 		t.Error("no error was explained")
 	}
 }
-

@@ -19,7 +19,7 @@ import (
 	"github.com/extexec/extexec/nsmount"
 )
 
-// checkError wants an error on one line that names the image and has the words.
+// checkError logs the error, since whoever reads the log shall like it, and wants an error on one line that names the image and has the words.
 func checkError(t *testing.T, name string, err error, words ...string) {
 	t.Helper()
 	if err == nil {
@@ -27,6 +27,7 @@ func checkError(t *testing.T, name string, err error, words ...string) {
 		return
 	}
 	text := err.Error()
+	t.Logf("%s: %s", name, text)
 	if !strings.HasPrefix(text, `open image "/`) || strings.Contains(text, "\n") {
 		t.Errorf("%s: %q", name, text)
 	}
@@ -50,8 +51,10 @@ func TestRefusedContent(t *testing.T) {
 		return b
 	}
 	stale := disk(root)
-	copy(stale[64<<10-0x1000+0x40:], "_BHRfS_M") // not where btrfs looks
-	copy(stale[:4], "XFSB")
+	copy(stale, "XFSB")
+	overwritten := disk(root) // mkfs over a disk: the table at the end is still there
+	copy(overwritten, "XFSB")
+	clear(overwritten[512:1024])
 	for _, c := range []struct {
 		name  string
 		b     []byte
@@ -65,12 +68,12 @@ func TestRefusedContent(t *testing.T) {
 		{"truncated disk", whole[:len(whole)-(70<<10)], []string{"cut off"}},
 		{"truncated in partition", disk(gpttest.Partition{Type: rootX86, Data: root.Data[:1000]}), []string{"root partition", "cut off"}},
 		{"absurd count", gpttest.Image{Edit: func(h []byte) { le.PutUint32(h[gpttest.Count:], 1<<31) }}.Bytes(),
-			[]string{"GUID partition table: 2147483648 entries"}},
+			[]string{"GUID partition table: 2147483648 entries", "build it again"}},
 		{"absurd entry size", gpttest.Image{Edit: func(h []byte) { le.PutUint32(h[gpttest.EntrySize:], 1<<31) }}.Bytes(),
 			[]string{"entries of 2147483648 bytes"}},
 		{"LUKS", with(0, "LUKS\xba\xbe"), []string{"LUKS", "not supported"}},
 		{"LUKS partition", disk(gpttest.Partition{Type: rootX86, Data: with(0, "LUKS\xba\xbe")}), []string{"root partition", "LUKS"}},
-		{"xz", with(0, "\xfd7zXZ\x00"), []string{"xz compressed file", "unpack it"}},
+		{"xz", with(0, "\xfd7zXZ\x00"), []string{"compressed with xz", "unpack it"}},
 		{"qcow2", with(0, "QFI\xfb"), []string{"qcow2", "qemu-img convert"}},
 		{"tar", with(257, "ustar"), []string{"tar archive", "ExtensionDirectories="}},
 		{"MBR", with(450, "\x83"+strings.Repeat("\x00", 59)+"\x55\xaa"), []string{"MBR", "use a GPT"}},
@@ -79,6 +82,7 @@ func TestRefusedContent(t *testing.T) {
 		{"ext2", with(1024+56, "\x53\xef"), []string{"it is ext2, which extexec does not mount"}},
 		{"ambiguous", with(0, "hsqs"+strings.Repeat("\x00", 1020)+"\xe2\xe1\xf5\xe0"), []string{"several things at once (squashfs, erofs)", "wipefs"}},
 		{"table and fs", stale, []string{"several things at once (xfs, GUID partition table)", "wipefs"}},
+		{"backup table and fs", overwritten, []string{"several things at once (GUID partition table, xfs)", "wipefs"}},
 		{"no partitions", disk(), []string{"partition table is empty"}},
 		{"generic", disk(gpttest.Partition{Type: generic, Data: root.Data}), []string{"no root and no usr partition, only linux-generic", "--part-type"}},
 		{"unknown type", disk(gpttest.Partition{Type: "11111111-2222-3333-4444-555555555555", Data: root.Data}),

@@ -17,14 +17,15 @@ import (
 // it refuses whatever was meant to be verified, so that nothing is mounted unverified by accident.
 
 // ErrVerity is the refusal of an image that has verity data.
-var ErrVerity = errors.New("verity is not supported yet by this version; refused rather than mounted unverified")
+var ErrVerity = errors.New("verity is not supported yet by this version, so it is refused rather than mounted unverified; " +
+	"use an image without it, or a directory")
 
 // checkPolicy refuses a policy that demands anything: that the image be protected, or that its partitions be so or so.
 func checkPolicy(p policy.Policy) error {
 	if p.Open() {
 		return nil
 	}
-	return fmt.Errorf("%w: %q demands what this version does not check yet; "+
+	return fmt.Errorf("%w: %q allows only what this version cannot check yet; "+
 		"set ExtensionImagePolicy=* to take images as they are, or use a directory", policy.ErrDenied, p)
 }
 

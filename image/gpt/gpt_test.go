@@ -197,9 +197,7 @@ func TestReadError(t *testing.T) {
 // TestSfdisk reads what sfdisk and sgdisk write.
 func TestSfdisk(t *testing.T) {
 	for _, tool := range []string{"sfdisk", "sgdisk"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
-		}
+		gpttest.Tool(t, tool)
 		path := filepath.Join(t.TempDir(), "disk")
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)

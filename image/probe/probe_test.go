@@ -64,10 +64,7 @@ func TestTools(t *testing.T) {
 		{probe.Gzip, 0, []string{"sh", "-c", "gzip < /proc/self/exe > IMAGE"}},
 		{probe.Tar, 0, []string{"tar", "cf", "IMAGE", src}},
 	} {
-		if _, err := exec.LookPath(c.argv[0]); err != nil {
-			t.Logf("%s is not installed", c.argv[0])
-			continue
-		}
+		gpttest.Tool(t, c.argv[0])
 		path := filepath.Join(t.TempDir(), "image")
 		if c.size > 0 {
 			if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, c.size)); err != nil {

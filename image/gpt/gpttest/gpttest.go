@@ -7,7 +7,10 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"hash/crc32"
+	"os"
+	"os/exec"
 	"strings"
+	"testing"
 	"unicode/utf16"
 )
 
@@ -126,4 +129,16 @@ func UUID(s string) []byte {
 		panic("gpttest: no UUID: " + s)
 	}
 	return bytes.Join([][]byte{{b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6]}, b[8:]}, nil)
+}
+
+// Tool skips a test that needs a program which is not installed; with EXTEXEC_REQUIRE_RIG=1 that is a failure.
+func Tool(t testing.TB, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err == nil {
+		return
+	}
+	if os.Getenv("EXTEXEC_REQUIRE_RIG") == "1" {
+		t.Fatalf("%s is not installed", name)
+	}
+	t.Skipf("%s is not installed", name)
 }
