@@ -41,10 +41,6 @@ func (t *Tree) OpenFile(rel string, flags int) (*os.File, error) {
 	return openBeneath(t.f, rel, flags|unix.O_NONBLOCK|unix.O_NOCTTY, beneath)
 }
 
-// Clone copies the tree's top mount, and with recursive what is mounted below
-// it; the copy is a tree of its own. Needs Linux 6.15 for a detached tree.
-func (t *Tree) Clone(recursive bool) (*Tree, error) { return clone(t.f, recursive) }
-
 // SetAttr sets and clears attributes of the top mount; recursive includes what
 // is mounted below it.
 func (t *Tree) SetAttr(set, unset Attr, recursive bool) error {

@@ -1,0 +1,264 @@
+package nsmount_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/nsmount/nsmounttest"
+)
+
+func init() { runtime.LockOSThread() }
+
+func TestMain(m *testing.M) { nsmounttest.Main(m) }
+
+// TestNamespaceLeavesNoTrace works in another namespace: this process's own view
+// and its threads stay as they were.
+func TestNamespaceLeavesNoTrace(t *testing.T) {
+	svc := nsmounttest.Start(t, nsmounttest.Options{})
+	before := nsmounttest.Mounts()
+	ns, err := nsmount.EnterCopy(svc.MountNS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := nsmount.EmptyTree("here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	var seen error
+	err = ns.Do(t.Context(), func() error {
+		at, err := nsmount.OpenInRoot("/usr", unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		defer at.Close()
+		if err := tree.Attach(at); err != nil {
+			return err
+		}
+		_, seen = os.Stat("/usr/here")
+		return nil
+	})
+	if err != nil || seen != nil {
+		t.Errorf("attach in a copy of the namespace: %v, then stat: %v", err, seen)
+	}
+	if err := ns.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat("/usr/here"); err == nil {
+		t.Error("what was done in the copy is seen here")
+	}
+	if got := svc.Read("/usr/here"); !strings.Contains(got, "no such file") {
+		t.Errorf("what was done in the copy is seen in the original: %q", got)
+	}
+	if after := nsmounttest.Mounts(); strings.Join(before, "\n") != strings.Join(after, "\n") {
+		t.Error("this process's mount table changed")
+	}
+}
+
+func TestDoReturnsWhenTheContextEnds(t *testing.T) {
+	nsmounttest.Root(t)
+	ns, err := nsmount.Here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hang, hanging := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-hanging; cancel() }()
+	err = ns.Do(ctx, func() error { close(hanging); <-hang; return nil })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want context.Canceled", err)
+	}
+	close(hang)
+	_ = ns.Close()
+}
+
+// TestAttributesBeforeAttach mounts with every attribute and reads them back.
+func TestAttributesBeforeAttach(t *testing.T) {
+	nsmounttest.Root(t)
+	all := nsmount.AttrReadOnly | nsmount.AttrNoSuid | nsmount.AttrNoDev | nsmount.AttrNoExec | nsmount.AttrNoSymfollow | nsmount.AttrNoAtime
+	tree, err := nsmount.MountFS(nsmount.FSConfig{Type: "tmpfs", Source: "attributes", Attr: all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	scratch, err := nsmount.NewScratch(nsmount.Probe())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer scratch.Close()
+	err = scratch.Do(t.Context(), func() error {
+		spot, err := scratch.Attach(tree)
+		if err != nil {
+			return err
+		}
+		defer spot.Close()
+		data, err := os.ReadFile("/proc/thread-self/mountinfo")
+		if err != nil {
+			return err
+		}
+		table, err := nsmount.ParseTable(data)
+		if err != nil {
+			return err
+		}
+		id, root, err := nsmount.MountID(spot.Dir())
+		if err != nil || !root {
+			t.Errorf("the spot is no mount's root: %v", err)
+		}
+		m, ok := table.ByID(id)
+		if !ok || m.Attr != all || m.Source != "attributes" {
+			t.Errorf("mounted as %+v, want the attributes %v", m, all)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLookupsStayInside puts every kind of link into a tree.
+func TestLookupsStayInside(t *testing.T) {
+	nsmounttest.Root(t)
+	dir := t.TempDir()
+	if err := os.MkdirAll(dir+"/real/sub", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{"abs": "/etc", "up": "../..", "rel": "real", "magic": "/proc/self/root"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	tree, err := nsmount.CloneDir(f, false, nsmount.AttrReadOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	for _, rel := range []string{"abs", "up", "rel", "magic", "rel/sub", "..", "../etc", "/etc", "abs/passwd"} {
+		if d, err := tree.OpenDir(rel); err == nil {
+			d.Close()
+			t.Errorf("OpenDir(%q) succeeded", rel)
+		}
+	}
+	d, err := tree.OpenDir("real/sub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	if err := unix.Mkfifo(dir+"/fifo", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fifo, err := tree.OpenFile("fifo", unix.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fifo.Close() // that it did not block is the point
+}
+
+func TestErrorsNameTheCause(t *testing.T) {
+	nsmounttest.Root(t)
+	_, err := nsmount.MountFS(nsmount.FSConfig{Type: "tmpfs", Options: []nsmount.Option{{Key: "nonsense", Value: "1"}}})
+	var op *nsmount.OpError
+	if !errors.As(err, &op) || !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("an unknown option: %v", err)
+	}
+	if _, err := nsmount.MountFS(nsmount.FSConfig{Type: "nosuchfs"}); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("an unknown file system: %v", err)
+	}
+	layers := make([]*os.File, nsmount.MaxLayers)
+	if _, err := nsmount.MountOverlay(nsmount.Overlay{Source: "x", Layers: layers}); err == nil || !strings.Contains(err.Error(), "the kernel takes 500") {
+		t.Errorf("too many layers: %v", err)
+	}
+}
+
+// TestLockedTree takes a tree out of a namespace of a child user namespace: its
+// children cannot be taken off it, and it cannot be cloned without them.
+func TestLockedTree(t *testing.T) {
+	nsmounttest.Root(t)
+	scratch, err := nsmount.NewScratch(nsmount.Probe())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer scratch.Close()
+	outer, err := nsmount.EmptyTree("child")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer outer.Close()
+	inner, err := nsmount.EmptyTree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inner.Close()
+	var locked []*nsmount.Tree
+	err = scratch.Do(t.Context(), func() error {
+		spot, err := scratch.Attach(outer)
+		if err != nil {
+			return err
+		}
+		defer spot.Close()
+		at, err := nsmount.OpenBelow(spot.Dir(), "child", unix.O_PATH)
+		if err != nil {
+			return err
+		}
+		defer at.Close()
+		if err := inner.Attach(at); err != nil {
+			return err
+		}
+		locked, err = scratch.Lock([]*nsmount.Spot{spot})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locked[0].Close()
+	other, err := nsmount.NewScratch(nsmount.Probe())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	err = other.Do(t.Context(), func() error {
+		spot, err := other.Attach(locked[0])
+		if err != nil {
+			return err
+		}
+		defer spot.Close()
+		if c, err := nsmount.CloneDir(spot.Dir(), false, 0); !errors.Is(err, unix.EINVAL) {
+			if err == nil {
+				c.Close()
+			}
+			t.Errorf("clone without the locked child: %v, want EINVAL", err)
+		}
+		c, err := nsmount.CloneDir(spot.Dir(), true, 0)
+		if err != nil {
+			return err
+		}
+		c.Close()
+		at, err := nsmount.OpenBelow(spot.Dir(), "child", unix.O_PATH)
+		if err != nil {
+			return err
+		}
+		defer at.Close()
+		if err := nsmount.DetachTop(at); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("detach the locked child: %v, want EINVAL", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kids, err := os.ReadFile("/proc/thread-self/children"); err == nil && strings.TrimSpace(string(kids)) != "" {
+		t.Errorf("the locking child is left: %s", kids)
+	}
+}
