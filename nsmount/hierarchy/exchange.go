@@ -112,6 +112,9 @@ func (s *Staged) open() (*os.File, error) {
 }
 
 func (s *Staged) wrap(what string, err error) error {
+	if errors.Is(err, unix.ENOSPC) {
+		err = fmt.Errorf("%w: the service's mount namespace is full: raise the sysctl fs.mount-max, or find out what mounts so much there", err)
+	}
 	if err == nil {
 		return nil
 	}

@@ -2,6 +2,7 @@ package hierarchy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -483,5 +484,33 @@ func TestContextEnds(t *testing.T) {
 	cancel()
 	if _, err := Take(ctx, f.ns, f.live, Options{Hierarchies: []string{"/etc"}}); err == nil {
 		t.Error("a view was taken although the context had ended")
+	}
+}
+
+// TestNamespaceFull fills the service's mount namespace to the kernel's limit
+// (fs.mount-max): the error says so, and nothing changes.
+func TestNamespaceFull(t *testing.T) {
+	f := newFixture(t, nsmounttest.Options{Propagation: unix.MS_PRIVATE}, func(f *fixture) {
+		for i := range 18 {
+			write(t, fmt.Sprintf("%s/root/src/fill/%d/keep", f.dir, i), "")
+		}
+	})
+	f.exchange("L1")
+	v, s, err := f.stage("L2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	defer s.Close()
+	// Each recursive bind of the directory into itself doubles what is there.
+	f.svc.Mount("tmpfs", "/src/fill", "tmpfs", 0, "")
+	f.svc.Fill("/src/fill")
+	err = f.live.Do(t.Context(), s.Exchange)
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "fs.mount-max") {
+		t.Errorf("error %v, want one that names fs.mount-max", err)
+	}
+	f.want("/etc/version=1")
+	if m := f.svc.Table(" /etc "); len(m) != 1 {
+		t.Errorf("mounts on /etc: %q", m)
 	}
 }

@@ -175,6 +175,13 @@ func (s *Service) Mount(source, target, fsType string, flags uintptr, data strin
 	s.must(request{Do: "mount", Args: []string{source, target, fsType, data}, Flag: flags})
 }
 
+// Fill mounts below a directory until the namespace takes no more
+// (fs.mount-max).
+func (s *Service) Fill(dir string) {
+	s.t.Helper()
+	s.must(request{Do: "fill", Args: []string{dir}})
+}
+
 // Unmount detaches a mount in the service's namespace.
 func (s *Service) Unmount(target string) error {
 	_, err := s.ask(request{Do: "umount", Args: []string{target}})
@@ -311,6 +318,8 @@ func (w *worker) do(q request) (string, map[string]int, error) {
 		return string(b), nil, err
 	case "mount":
 		return "", nil, unix.Mount(q.Args[0], q.Args[1], q.Args[2], q.Flag, q.Args[3])
+	case "fill":
+		return "", nil, fill(q.Args[0])
 	case "umount":
 		return "", nil, unix.Unmount(q.Args[0], unix.MNT_DETACH)
 	case "opendir":
@@ -333,6 +342,35 @@ func (w *worker) do(q request) (string, map[string]int, error) {
 		return "", w.tally, nil
 	}
 	return "", nil, fmt.Errorf("unknown request %q", q.Do)
+}
+
+// fill doubles what is mounted below dir until a recursive bind does not fit, and
+// goes on with halves: the directory N has 2^N mounts.
+func fill(dir string) error {
+	source, half := dir, -1
+	for i := 0; i < 64; i++ {
+		sub := filepath.Join(dir, fmt.Sprint(i))
+		if err := os.Mkdir(sub, 0o755); err != nil {
+			return err
+		}
+		for {
+			err := unix.Mount(source, sub, "", unix.MS_BIND|unix.MS_REC, "")
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, unix.ENOSPC) {
+				return err
+			}
+			if half < 0 {
+				half = i
+			}
+			if half--; half < 0 {
+				return nil
+			}
+			source = filepath.Join(dir, fmt.Sprint(half))
+		}
+	}
+	return errors.New("the namespace takes any number of mounts")
 }
 
 func readAt(dir int, rel string) (string, error) {
