@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/extexec/extexec/reload/state"
@@ -33,7 +34,7 @@ filter and security label do not apply. The exit code is that of the command, or
 			if err != nil {
 				return err
 			}
-			p, err := processOf(dirs, args[0])
+			p, err := processOf(c.Context(), dirs, args[0])
 			if err != nil {
 				return err
 			}
@@ -54,9 +55,31 @@ func nameAndCommand(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// processOf opens a process of the service that a name means: its main process,
-// or the oldest that is left.
-func processOf(dirs state.Dirs, name string) (*service.Process, error) {
+// processOf opens a process of the service that a name means: what the record says,
+// else what systemd says of a unit of that name.
+func processOf(ctx context.Context, dirs state.Dirs, name string) (*service.Process, error) {
+	p, err := recordedProcess(dirs, name)
+	if err == nil {
+		return p, nil
+	}
+	var bad *state.NameError
+	if errors.As(err, &bad) {
+		return nil, err
+	}
+	unit := name
+	if !strings.Contains(unit, ".") {
+		unit += ".service"
+	}
+	p, byManager := service.Main(ctx, unit, bus{})
+	if byManager != nil {
+		return nil, fmt.Errorf("%w (systemd does not help: %w)", err, byManager)
+	}
+	return p, nil
+}
+
+// recordedProcess opens the main process that the record of a name means, or the
+// oldest that is left in its mount namespace.
+func recordedProcess(dirs state.Dirs, name string) (*service.Process, error) {
 	u, r, err := recorded(dirs, name)
 	if err != nil {
 		return nil, err
