@@ -232,6 +232,12 @@ func (c *Container) Remove(path string) {
 	c.must(func() error { return os.RemoveAll(path) })
 }
 
+// Mkdir makes a directory, and those above it.
+func (c *Container) Mkdir(path string) {
+	c.t.Helper()
+	c.must(func() error { return os.MkdirAll(path, 0o755) })
+}
+
 // Rename renames a file or directory, as a new version of an extension arrives.
 func (c *Container) Rename(from, to string) {
 	c.t.Helper()

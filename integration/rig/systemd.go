@@ -81,7 +81,32 @@ func (c *Container) UseUnit(unit string) {
 	})
 }
 
-// dropUnit stops the unit and forgets a failure. A template or a unit that is not loaded has neither.
+// Forget removes what extexec keeps of a name, a unit's or that of "run --name", at the end of the test. For units
+// that were given to [Container.WriteUnit] or [Container.UseUnit] it is done already.
+func (c *Container) Forget(name string) {
+	c.t.Cleanup(func() { c.forget(name) })
+}
+
+// forget removes the record and the memory of a stopped service, as the next boot or an administrator would.
+func (c *Container) forget(name string) {
+	c.t.Helper()
+	c.must(func() error {
+		for _, units := range []string{"/run/extexec/units", "/var/lib/extexec/units"} {
+			kept, err := filepath.Glob(filepath.Join(units, name))
+			if err != nil {
+				return err
+			}
+			for _, dir := range kept {
+				if err := os.RemoveAll(dir); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// dropUnit stops the unit and forgets its failures and records. A template or a unit that is not loaded has none.
 func (c *Container) dropUnit(unit string) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
 	defer cancel()
@@ -89,6 +114,7 @@ func (c *Container) dropUnit(unit string) {
 	for _, verb := range []string{"stop", "reset-failed"} {
 		c.Exec(ctx, "systemctl", verb, "--", unit)
 	}
+	c.forget(unit)
 }
 
 // Report is what systemd and its journal know of the unit, for the log of a failed test.
