@@ -53,6 +53,15 @@ func (i *Image) Close() error {
 	return err
 }
 
+// Trees lists the trees that what Dir opens lies in: those that have to be attached somewhere before an overlay takes
+// their directories, where the kernel takes none from a detached mount (before Linux 6.15). The image keeps ownership.
+func (i *Image) Trees() []*nsmount.Tree {
+	if i.usr != nil {
+		return []*nsmount.Tree{i.Tree, i.usr}
+	}
+	return []*nsmount.Tree{i.Tree}
+}
+
 // Dir opens a directory of the image, given as an absolute path, as O_PATH: in a form that an overlay takes as a
 // layer. The lookup stays in the image and follows no symbolic link. The caller owns the file.
 func (i *Image) Dir(abs string) (*os.File, error) {

@@ -494,6 +494,45 @@ func TestUsrHidesUsr(t *testing.T) {
 	checkUsr(t, i)
 }
 
+// TestTrees makes an overlay in the way of kernels before 6.15: of trees that are attached.
+func TestTrees(t *testing.T) {
+	setUp(t)
+	m := makerNamed(t, "squashfs-gzip")
+	i := mustOpen(t, partitioned(t, 512,
+		gpttest.Partition{Type: rootX86, Data: content(t, m.make(t, source(t, "")))},
+		gpttest.Partition{Type: usrX86, Data: content(t, m.make(t, source(t, "usr")))}), open)
+	defer closeImage(t, i)
+	layer, err := i.Dir("/usr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer layer.Close()
+	etc, err := i.Dir("/etc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer etc.Close()
+	scratch, err := nsmount.NewScratch(nsmount.Limits{NoLowerdir: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer scratch.Close()
+	err = scratch.Do(t.Context(), func() error {
+		o, err := scratch.MountOverlay(nsmount.Overlay{Source: "test", Layers: []*os.File{layer}, Base: etc}, i.Trees())
+		if err != nil {
+			return err
+		}
+		f, err := o.OpenFile("hello", os.O_RDONLY)
+		if err == nil {
+			err = f.Close()
+		}
+		return errors.Join(err, o.Close())
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // TestBackings shows where erofs does without a loop device, and that it takes one where it must.
 func TestBackings(t *testing.T) {
 	setUp(t)
