@@ -494,7 +494,8 @@ func TestUsrHidesUsr(t *testing.T) {
 	checkUsr(t, i)
 }
 
-// TestTrees makes an overlay in the way of kernels before 6.15: of trees that are attached.
+// TestTrees makes an overlay in the way of kernels before 6.15: of trees that are attached. (Later ones would take the
+// layers without; that every tree is needed shows on the old ones only.)
 func TestTrees(t *testing.T) {
 	setUp(t)
 	m := makerNamed(t, "squashfs-gzip")
