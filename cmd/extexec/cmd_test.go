@@ -57,6 +57,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"exec", "a"}, "wants NAME -- COMMAND"},
 		{[]string{"exec", "a", "b"}, "wants NAME -- COMMAND"},
 		{[]string{"exec", "--", "b"}, "wants NAME -- COMMAND"},
+		{[]string{"reload"}, "name the unit or instance to reload"},
 		{[]string{"pick"}, "see: extexec pick --help"},
 		{[]string{"pick", "--resolve", "perhaps", "/x"}, `"perhaps" is neither yes nor no`},
 	} {

@@ -27,6 +27,8 @@ func newList(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list [flags]",
 		Short: "List the services that have extensions of ours",
+		Long: `List shows every name that "extexec run" or "extexec reload" has a record of since
+the machine was started, and the generation that was last committed for it.`,
 		Example: `  extexec list
   extexec list --json | jq -r '.units[].name'`,
 		Args: cobra.NoArgs,

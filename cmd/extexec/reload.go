@@ -21,16 +21,25 @@ func newReload(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "reload [flags] [NAME]",
 		Short: "Exchange the extensions of a running service for the newest versions",
-		Long: `reload resolves again what the unit, or the flags that "extexec run" was given,
-ask for: picks the newest versions, builds the new overlays aside, and exchanges
-them inside the service's running mount namespace. No lookup ever misses a file.
+		Long: `Reload resolves again what the unit and the flags of "extexec run" ask for: it
+picks the newest versions, builds the new overlays aside, and exchanges them
+inside the service's running mount namespace. No lookup ever misses a file, and
+the process is not restarted. Afterwards ReloadCommand= is run and ReloadSignal=
+is sent, which the unit has in [X-Extexec]. When something fails, the old state
+stays, or comes back.
 
-Without a NAME it reloads the service of $MAINPID: that is what a unit has in
+NAME is that of a unit, where ".service" may be left out, or what "extexec run
+--name" said. Without a NAME it reloads the service of $MAINPID: that is what a
+unit has in
 
     ExecReload=+/usr/bin/extexec reload
 
 Where systemd itself has applied ExtensionImages= or ExtensionDirectories=, its
-overlays are recognised and replaced.`,
+overlays are recognised and replaced.
+
+Where nothing has changed, the hierarchies are left alone, but the service is
+told all the same, unless --if-changed. Over a base that can be written to, the
+overlay is made anew even then: it may hold on to a file that was replaced.`,
 		Example: `  sudo extexec reload web
   sudo extexec reload --if-changed web.service`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -90,7 +99,7 @@ func reloadError(err error) error {
 	var f *reload.Failure
 	switch {
 	case errors.Is(err, reload.ErrNoName):
-		return &exitError{code: exitUsage, err: errors.Unwrap(err)}
+		return &exitError{code: exitUsage, err: reload.ErrNoName}
 	case exitCode(err) != exitFailed:
 		return err
 	case errors.As(err, &f) && f.Left == reload.TakenBack:

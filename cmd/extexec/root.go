@@ -113,9 +113,8 @@ Exit codes:
     0   done, or nothing to do
     1   refused or failed, nothing changed
     2   usage
-    3   a check failed, nothing changed
     4   taken back: the old state is live
     5   the undo failed too: "extexec status" says what is left
-    6   plan --exit-code: there are changes
    75   another reload holds the lock
-  200, 203, 217, 226   run, exec: as systemd has them; afterwards those of the command`
+  200, 203, 217, 226   run, exec: as systemd has them (working directory, command, user,
+      namespace); afterwards those of the command`

@@ -20,17 +20,23 @@ func newRun(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run [flags] -- CMD [ARG...]",
 		Short: "Execute a command with extensions laid over its /usr, /opt and /etc",
-		Long: `run gives itself a mount namespace of its own, lays the extensions over its
+		Long: `Run gives itself a mount namespace of its own, lays the extensions over its
 hierarchies, and executes the command in place: same process, same open files.
 
-In a unit it takes what the unit says in [Service] and [X-Extexec]:
+In a unit it finds out which unit it is in, and takes what that says in [Service]
+and [X-Extexec]:
 
     ExecStart=!/usr/bin/extexec run -- /usr/sbin/nginx -g 'daemon off;'
     ExecReload=+/usr/bin/extexec reload
 
 The "!" lets systemd apply the unit's sandbox and leave User= to extexec.
-By hand the extensions are given as flags, and the instance gets a name, by which
-"extexec reload NAME" finds it.`,
+
+By hand the extensions are given as flags, or by --unit, and the instance has a
+name, by which "extexec reload NAME" finds it. Of a unit only the extensions and
+[X-Extexec] count then: the command keeps the user and the directory of the caller.
+
+An extension is a directory, an image, or a "NAME.v/" directory with versions of
+it, of which the newest is picked (systemd.v(7)).`,
 		Example: `  sudo extexec run --name web --extension-directory /srv/conf/web.v -- nginx -g 'daemon off;'
   sudo extexec run --unit ./web.service -- nginx -g 'daemon off;'`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -63,9 +69,9 @@ By hand the extensions are given as flags, and the instance gets a name, by whic
 	f.SetInterspersed(false)
 	f.StringVar(&o.Unit, "unit", "", "take the settings of `UNIT`: a name, or with a slash in it the path of a unit file")
 	f.StringVar(&o.Name, "name", "", "call the instance `NAME` (default: the unit's name)")
-	f.StringArrayVar(&o.Flags.Directories, "extension-directory", nil, "lay the extension in directory `PATH` over the hierarchies; the last one given wins")
-	f.StringArrayVar(&o.Flags.Images, "extension-image", nil, "lay the extension in image `PATH` over the hierarchies, below all directories")
-	f.StringArrayVar(&o.Flags.Hierarchies, "hierarchy", nil, "overlay `DIR` instead of /usr, /opt and /etc (may be given several times)")
+	f.StringArrayVar(&o.Flags.Directories, "extension-directory", nil, "lay the extension in directory `PATH` over the hierarchies, above what the unit has; the last one given wins")
+	f.StringArrayVar(&o.Flags.Images, "extension-image", nil, "the same for the extension in image `PATH`; images lie below the directories of the other flag")
+	f.StringArrayVar(&o.Flags.Hierarchies, "hierarchy", nil, "overlay `DIR`, which is /usr, /opt, /etc or below, instead of these three (may be given several times)")
 	f.StringVar(&o.Argv0, "argv0", "", "what the command is told that it is called, as ExecStart=@ does")
 	dirs.flag(c)
 	return c

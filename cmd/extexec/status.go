@@ -15,7 +15,14 @@ func newStatus(a *app) *cobra.Command {
 		Use:   "status [flags] NAME",
 		Short: "Show what is live for a service, against the record and the disk",
 		Long: `Status shows which extensions a service has, whether its hierarchies are as they
-were recorded, and what a reload would find on disk. It changes nothing.`,
+were recorded, and what a reload would find on disk. It changes nothing.
+
+    LIVE      the overlay on top, as GENERATION.SERIAL
+    LAYERS    extensions in it
+    CARRIED   mounts below the hierarchy (BindPaths=, InaccessiblePaths=, the
+              host's) that were there at the last start or reload, and are kept
+    COVERED   overlays beneath that could not be detached; a restart frees them
+    ON DISK   what a reload would find: the same, or another version`,
 		Example: `  extexec status web.service
   extexec status --json web | jq .hierarchies`,
 		Args: oneName,
