@@ -17,33 +17,6 @@ const (
 	cloneClearSighand = 0x100000000
 )
 
-// beneath is how every lookup inside a tree is made: it cannot leave the tree,
-// follows no symbolic link and no magic link, openat2(2).
-const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
-
-// openBeneath opens rel below dir without following any link.
-func openBeneath(dir *os.File, rel string, flags int, resolve uint64) (*os.File, error) {
-	how := &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: resolve}
-	fd, err := openat2(int(dir.Fd()), rel, how)
-	runtime.KeepAlive(dir)
-	if err != nil {
-		return nil, &os.PathError{Op: "openat2", Path: rel, Err: err}
-	}
-	return os.NewFile(uintptr(fd), rel), nil
-}
-
-// openat2 repeats what the kernel asks to have repeated: EAGAIN means that a
-// rename or a mount raced with ".." handling below RESOLVE_BENEATH/IN_ROOT.
-func openat2(dir int, rel string, how *unix.OpenHow) (int, error) {
-	for tries := 0; ; tries++ {
-		fd, err := unix.Openat2(dir, rel, how)
-		if err == unix.EINTR || (err == unix.EAGAIN && tries < 128) {
-			continue
-		}
-		return fd, err
-	}
-}
-
 // fsContext is an fsopen(2) context under configuration.
 type fsContext struct {
 	f      *os.File

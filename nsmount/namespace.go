@@ -8,6 +8,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/internal/lookup"
 )
 
 // Namespace is a locked thread inside a mount namespace. Its root and working
@@ -152,7 +154,7 @@ func OpenInRoot(path string, flags int) (*os.File, error) {
 		return nil, err
 	}
 	defer root.Close()
-	f, err := openBeneath(root, path, flags, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+	f, err := lookup.Open(root, path, flags, lookup.InRoot)
 	if err != nil {
 		var pe *os.PathError
 		if errors.As(err, &pe) {
@@ -166,7 +168,7 @@ func OpenInRoot(path string, flags int) (*os.File, error) {
 // OpenBelow opens rel below dir. It crosses mounts but follows no link of any
 // kind and cannot leave dir.
 func OpenBelow(dir *os.File, rel string, flags int) (*os.File, error) {
-	return openBeneath(dir, rel, flags, beneath)
+	return lookup.Open(dir, rel, flags, lookup.Beneath)
 }
 
 // MountID is the id of the mount that f lies on, as in the mount table of its

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/internal/lookup"
 )
 
 // Limits says what the kernel, or its configuration, cannot do. [Probe] fills it
@@ -114,7 +116,7 @@ func (s *Scratch) Attach(t *Tree) (*Spot, error) {
 	if err := t.Attach(place); err != nil {
 		return nil, err
 	}
-	spot.dir, err = openBeneath(s.bench, spot.name, unix.O_PATH, beneath)
+	spot.dir, err = lookup.Open(s.bench, spot.name, unix.O_PATH, lookup.Beneath)
 	return spot, err
 }
 
@@ -134,7 +136,7 @@ func (s *Scratch) place(name string, t *Tree) (*os.File, error) {
 	if err != nil {
 		return nil, &OpError{Op: "make place", Target: name, Err: err}
 	}
-	return openBeneath(s.bench, name, unix.O_PATH, beneath)
+	return lookup.Open(s.bench, name, unix.O_PATH, lookup.Beneath)
 }
 
 // CopyFile makes a tree of a file of our own with the given content, mode and owner:
@@ -152,7 +154,7 @@ func (s *Scratch) CopyFile(content []byte, mode uint32, uid, gid int) (*Tree, er
 	if err := errors.Join(werr, f.Chown(uid, gid), f.Chmod(os.FileMode(mode&0o777)), f.Close()); err != nil {
 		return nil, fmt.Errorf("copy file: %w", err)
 	}
-	p, err := openBeneath(s.bench, name, unix.O_PATH, beneath)
+	p, err := lookup.Open(s.bench, name, unix.O_PATH, lookup.Beneath)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +206,7 @@ func (s *Scratch) mountOverlayByPath(o Overlay) (*Tree, error) {
 	if err := unix.Mkdirat(int(s.bench.Fd()), name, 0o700); err != nil {
 		return nil, &OpError{Op: "mkdir", Target: name, Err: err}
 	}
-	place, err := openBeneath(s.bench, name, unix.O_PATH, beneath)
+	place, err := lookup.Open(s.bench, name, unix.O_PATH, lookup.Beneath)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +214,7 @@ func (s *Scratch) mountOverlayByPath(o Overlay) (*Tree, error) {
 	if err := unix.Mount(o.Source, fdPath(place), "overlay", unix.MS_RDONLY, data); err != nil {
 		return nil, &OpError{Op: "mount", FSType: "overlay", Target: o.Source, Err: err}
 	}
-	at, err := openBeneath(s.bench, name, unix.O_PATH, beneath)
+	at, err := lookup.Open(s.bench, name, unix.O_PATH, lookup.Beneath)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/internal/lookup"
 )
 
 // Tree is a mount, with what is mounted below it, that is attached nowhere. It
@@ -31,14 +33,14 @@ func (t *Tree) Close() error { return t.f.Close() }
 // OpenDir opens the directory rel of the tree as O_PATH. The lookup stays in
 // the tree and follows no symbolic link. The caller owns the file.
 func (t *Tree) OpenDir(rel string) (*os.File, error) {
-	return openBeneath(t.f, rel, unix.O_PATH|unix.O_DIRECTORY, beneath)
+	return lookup.Open(t.f, rel, unix.O_PATH|unix.O_DIRECTORY, lookup.Beneath)
 }
 
 // OpenFile opens rel with the same rules and the given open(2) flags;
 // O_NONBLOCK and O_NOCTTY are added, so that neither a fifo nor a terminal that
 // an image carries can hold us.
 func (t *Tree) OpenFile(rel string, flags int) (*os.File, error) {
-	return openBeneath(t.f, rel, flags|unix.O_NONBLOCK|unix.O_NOCTTY, beneath)
+	return lookup.Open(t.f, rel, flags|unix.O_NONBLOCK|unix.O_NOCTTY, lookup.Beneath)
 }
 
 // SetAttr sets and clears attributes of the top mount; recursive includes what

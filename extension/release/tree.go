@@ -1,7 +1,6 @@
 package release
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -9,28 +8,14 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/internal/lookup"
 )
 
 // openIn opens a path of a tree as O_PATH. Symbolic links are followed, but not
 // out of the tree; with nofollow the last component is not.
-func openIn(root *os.File, path string, flags uint64) (*os.File, error) {
-	how := &unix.OpenHow{
-		Flags:   flags | unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	for tries := 0; ; tries++ {
-		fd, err := unix.Openat2(int(root.Fd()), path, how)
-		runtime.KeepAlive(root)
-		// EAGAIN: the kernel saw a rename or a mount somewhere meanwhile and
-		// cannot rule out that ".." was led outside, openat2(2).
-		if errors.Is(err, unix.EAGAIN) && tries < 100 || errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
-		}
-		return os.NewFile(uintptr(fd), path), nil
-	}
+func openIn(root *os.File, path string, flags int) (*os.File, error) {
+	return lookup.Open(root, path, flags|unix.O_PATH, lookup.InRoot)
 }
 
 // reopen opens for reading what an O_PATH descriptor stands for. The kind of

@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"extension/architecture": {},
 	"extension/version":      {},
 	"extension/layers":       {},
-	"extension/release":      {"extension/architecture"},
+	"extension/release":      {"extension/architecture", "internal/lookup"},
 	"extension/vpick":        {"extension/architecture", "extension/version"},
 
 	"image":        {"image/...", "nsmount"},
@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"image/probe":  {},
 	"image/verity": {},
 
-	"nsmount":           {},
+	"nsmount":           {"internal/lookup"},
 	"nsmount/hierarchy": {"nsmount"},
 
 	"service":            {"service/credential", "nsmount"},
@@ -53,6 +53,7 @@ var mayImport = map[string][]string{
 	"internal/arch":      {},
 	"internal/buildinfo": {},
 	"internal/journald":  {},
+	"internal/lookup":    {},
 	"internal/pathtrust": {},
 	"internal/steps":     {},
 }
