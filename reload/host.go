@@ -27,12 +27,12 @@ func hostView(systemd bool) (*nsmount.Namespace, error) {
 	}
 	f, err := os.Open("/proc/1/ns/mnt")
 	if err != nil {
-		return nil, fmt.Errorf("enter the host's mount namespace: %w: let the unit keep CAP_SYS_PTRACE, CAP_SYS_ADMIN and CAP_SYS_CHROOT, or adopt it instead (extexec adopt)", err)
+		return nil, fmt.Errorf("enter the host's mount namespace: %w: let the unit keep CAP_SYS_PTRACE, CAP_SYS_ADMIN and CAP_SYS_CHROOT, or adopt it: let systemd apply the extensions, with ExtensionDirectories= and ExtensionImages= in [Service]", err)
 	}
 	defer f.Close()
 	ns, err := nsmount.Enter(f)
 	if err != nil {
-		return nil, fmt.Errorf("enter the host's mount namespace: %w: let the unit keep CAP_SYS_ADMIN and CAP_SYS_CHROOT, or adopt it instead (extexec adopt)", err)
+		return nil, fmt.Errorf("enter the host's mount namespace: %w: let the unit keep CAP_SYS_ADMIN and CAP_SYS_CHROOT, or adopt it: let systemd apply the extensions, with ExtensionDirectories= and ExtensionImages= in [Service]", err)
 	}
 	return ns, nil
 }

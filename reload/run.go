@@ -319,7 +319,7 @@ func propagation(flags string) nsmount.Propagation {
 // explainUnshare names what keeps a service from having its own namespace.
 func explainUnshare(err error) error {
 	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("%w: the sandbox forbids it: look for CapabilityBoundingSet= without CAP_SYS_ADMIN, SystemCallFilter= without @mount, RestrictNamespaces= or PrivateUsers= in the unit, or adopt it instead (extexec adopt)", err)
+		return fmt.Errorf("%w: the sandbox forbids it: look for CapabilityBoundingSet= without CAP_SYS_ADMIN, SystemCallFilter= without @mount, RestrictNamespaces= or PrivateUsers= in the unit, or adopt it: let systemd apply the extensions, with ExtensionDirectories= and ExtensionImages= in [Service]", err)
 	}
 	return err
 }

@@ -19,7 +19,7 @@ type Forbidden struct {
 
 // Error is one line for the user, with the way out.
 func (f Forbidden) Error() string {
-	return fmt.Sprintf("%s:%d: %s= forbids the wrapper: %s; remove it for this unit, or let systemd apply the extensions (extexec adopt)",
+	return fmt.Sprintf("%s:%d: %s= forbids the wrapper: %s; remove it for this unit, or adopt it: let systemd apply the extensions, with ExtensionDirectories= and ExtensionImages= in [Service]",
 		f.File, f.Line, f.Setting, f.Why)
 }
 

@@ -102,7 +102,7 @@ func TestForbidsAll(t *testing.T) {
 	if len(found) != 3 {
 		t.Fatalf("%v", found)
 	}
-	if msg := found[0].Error(); !strings.Contains(msg, unitPath+":4: RestrictNamespaces= forbids the wrapper") || !strings.Contains(msg, "extexec adopt") {
+	if msg := found[0].Error(); !strings.Contains(msg, unitPath+":4: RestrictNamespaces= forbids the wrapper") || !strings.Contains(msg, "adopt it: let systemd") {
 		t.Errorf("message %q", msg)
 	}
 }
