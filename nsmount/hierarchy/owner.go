@@ -72,10 +72,10 @@ func ParseSource(text string) (s Source, ok bool) {
 	return s, err1 == nil && err2 == nil && name != ""
 }
 
-// classify tells who made a mount. systemd marks its unit overlays with a source
-// of its own from 254 on; before that the layers give it away, which lie below a
-// directory that only its executor uses (core/namespace.c).
-func classify(m *nsmount.Mount) (Owner, Source) {
+// OwnerOf tells who made a mount. systemd marks its unit overlays with a source
+// of its own (262; not yet in 257); before that the layers give it away, which lie
+// below a directory that only its executor uses (core/namespace.c).
+func OwnerOf(m *nsmount.Mount) (Owner, Source) {
 	if m.FSType != "overlay" {
 		return Foreign, Source{}
 	}

@@ -126,7 +126,8 @@ func (v *View) Interrupted() bool {
 	return false
 }
 
-// Overlays of ours anywhere in the view that belong to name.
+// Has tells whether an overlay of ours that belongs to name is anywhere in the
+// view.
 func (v *View) Has(name string) bool {
 	for _, s := range v.Surveys {
 		for _, o := range s.Overlays {
@@ -248,7 +249,7 @@ func (s *Survey) find(table *nsmount.Table) (*os.File, *nsmount.Mount, error) {
 // first mount that is neither.
 func (s *Survey) stack(table *nsmount.Table, top *nsmount.Mount) {
 	for m := top; m != nil && m.Point == s.Point; {
-		owner, source := classify(m)
+		owner, source := OwnerOf(m)
 		if owner == Foreign {
 			return
 		}
@@ -262,15 +263,16 @@ func (s *Survey) stack(table *nsmount.Table, top *nsmount.Mount) {
 }
 
 // uncovered refuses a hierarchy on which something else was mounted over an
-// overlay of ours.
+// overlay of ours. Below an overlay on top there may be another one of ours: where
+// the base is a bind of the service's root onto itself, in one peer group with it,
+// the kernel repeats every mount beneath the bind.
 func (s *Survey) uncovered(table *nsmount.Table) error {
-	known := map[int]bool{}
-	for _, o := range s.Overlays {
-		known[o.mount.ID] = true
+	if len(s.Overlays) > 0 {
+		return nil
 	}
 	for i := range table.Mounts {
 		m := &table.Mounts[i]
-		if owner, _ := classify(m); m.Point == s.Point && owner != Foreign && !known[m.ID] {
+		if owner, _ := OwnerOf(m); m.Point == s.Point && owner != Foreign {
 			return fmt.Errorf("another mount covers the overlay (%s) on it: unmount it, or restart the service", m.Source)
 		}
 	}
@@ -386,7 +388,7 @@ const maxOSRelease = 1 << 20
 func (v *View) readOSRelease() error {
 	for _, p := range []string{"/etc/os-release", "/usr/lib/os-release"} {
 		f, err := nsmount.OpenInRoot(p, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
-		if errors.Is(err, unix.ENOENT) {
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 			continue
 		}
 		if err != nil {

@@ -175,6 +175,23 @@ func (s *Service) Mount(source, target, fsType string, flags uintptr, data strin
 	s.must(request{Do: "mount", Args: []string{source, target, fsType, data}, Flag: flags})
 }
 
+// Follow starts a thread of the service in a copy of its namespace, whose "/" has
+// the given propagation: MS_SHARED makes a peer of it, MS_SLAVE a follower.
+func (s *Service) Follow(propagation uintptr) {
+	s.t.Helper()
+	s.must(request{Do: "follow", Flag: propagation})
+}
+
+// FollowerRead reads a file as the thread of [Service.Follow] sees it.
+func (s *Service) FollowerRead(path string) string {
+	s.t.Helper()
+	r, err := s.ask(request{Do: "followerread", Args: []string{path}})
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	return r.Text
+}
+
 // Fill mounts below a directory until the namespace takes no more
 // (fs.mount-max).
 func (s *Service) Fill(dir string) {
@@ -309,6 +326,33 @@ type worker struct {
 	wg    sync.WaitGroup
 	mu    sync.Mutex
 	tally map[string]int
+
+	follower chan func()
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// follow starts the thread of a copy of the namespace.
+func (w *worker) follow(propagation uintptr) error {
+	w.follower = make(chan func())
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_NEWNS)
+		if err == nil && propagation != unix.MS_SHARED {
+			err = unix.Mount("", "/", "", unix.MS_REC|propagation, "")
+		}
+		ready <- err
+		for f := range w.follower {
+			f()
+		}
+	}()
+	return <-ready
 }
 
 func (w *worker) do(q request) (string, map[string]int, error) {
@@ -318,6 +362,16 @@ func (w *worker) do(q request) (string, map[string]int, error) {
 		return string(b), nil, err
 	case "mount":
 		return "", nil, unix.Mount(q.Args[0], q.Args[1], q.Args[2], q.Flag, q.Args[3])
+	case "follow":
+		return "", nil, w.follow(q.Flag)
+	case "followerread":
+		result := make(chan reply)
+		w.follower <- func() { b, err := os.ReadFile(q.Args[0]); result <- reply{Text: string(b), Err: text(err)} }
+		r := <-result
+		if r.Err != "" {
+			return "", nil, errors.New(r.Err)
+		}
+		return r.Text, nil, nil
 	case "fill":
 		return "", nil, fill(q.Args[0])
 	case "umount":
