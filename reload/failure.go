@@ -51,7 +51,11 @@ func failure(name string, run *steps.Run, changed bool, err, undo error) *Failur
 		f.Left = TakenBack
 	}
 	if undo != nil {
-		f.Left, f.Err = Broken, errors.Join(err, undo)
+		f.Err = errors.Join(err, undo)
+	}
+	var broken *steps.UndoError
+	if errors.As(f.Err, &broken) {
+		f.Left = Broken
 	}
 	return f
 }

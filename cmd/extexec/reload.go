@@ -58,7 +58,7 @@ overlay is made anew even then: it may hold on to a file that was replaced.`,
 			}
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			o.Limits = nsmount.Probe()
+			o.Limits, o.Manager = nsmount.Probe(), bus{}
 			res, err := reload.Reload(ctx, o)
 			if err != nil {
 				return reloadError(err)
