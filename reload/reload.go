@@ -196,7 +196,11 @@ func (t *transaction) remember(err error) {
 	if t.lock == nil || !errors.As(err, &f) || f.Left != Broken {
 		return
 	}
-	g := state.Generation{Time: time.Now().UTC(), Outcome: "undo failed: " + f.Err.Error(), Trigger: "reload"}
+	number, nerr := t.lock.NextNumber(nil)
+	if nerr != nil {
+		return
+	}
+	g := state.Generation{Number: number, Time: time.Now().UTC(), Outcome: "undo failed: " + f.Err.Error(), Trigger: "reload"}
 	t.warn(t.lock.AddHistory(g, settings.Default().KeepGenerations))
 }
 
