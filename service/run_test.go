@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/extexec/extexec/integration/rig"
 	"github.com/extexec/extexec/service/credential"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -486,7 +487,14 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(killEnv); spec != "" {
 		runUntilKilled(spec)
 	}
-	os.Exit(m.Run())
+	if spec := os.Getenv(resolveEnv); spec != "" {
+		if err := resolveAsked(spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(rig.Main(m))
 }
 
 func runUntilKilled(spec string) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -220,18 +221,18 @@ func (r *resolver) supplementary(s Spec, u *User) error {
 // account finds a user by name, or by number where the name is one.
 func (r *resolver) account(name string) (*account, error) {
 	id, isID := parseID(name)
+	// For these two systemd asks nobody, whatever the files say (get_user_creds).
+	switch {
+	case name == "root" || isID && id == 0:
+		return &account{name: "root", home: "/root", shell: rootShell()}, nil
+	case name == "nobody" || isID && id == nobody:
+		return &account{name: "nobody", uid: nobody, gid: nobody, home: "/"}, nil
+	}
 	a, err := findAccount(r.db.Passwd, func(a account) bool {
 		return a.name == name || isID && a.uid == id
 	})
 	if err != nil || a != nil {
 		return a, err
-	}
-	// systemd knows these two where no file does (get_user_creds).
-	switch {
-	case name == "root" || isID && id == 0:
-		return &account{name: "root", home: "/root", shell: "/bin/sh"}, nil
-	case name == "nobody" || isID && id == nobody:
-		return &account{name: "nobody", uid: nobody, gid: nobody, home: "/"}, nil
 	}
 	err = r.ask(func(service string) error {
 		if isID {
@@ -249,6 +250,16 @@ func (r *resolver) account(name string) (*account, error) {
 
 // nobody is the id of the user and of the group of that name in systemd.
 const nobody = 65534
+
+// rootShell is the shell that systemd is built with for root, where it is
+// installed (default_root_shell).
+func rootShell() string {
+	const preferred = "/bin/bash"
+	if _, err := os.Stat(preferred); err == nil {
+		return preferred
+	}
+	return "/bin/sh"
+}
 
 // gid finds a group by name, or by number where the name is one.
 func (r *resolver) gid(name string) (uint32, error) {
@@ -310,7 +321,7 @@ func (r *resolver) memberships(user string) ([]uint32, error) {
 }
 
 // ask tries the services in turn until one has the record. The error is that of
-// the last one that could not be asked, else errNoRecord.
+// the first one that is there and could not be asked, else errNoRecord.
 func (r *resolver) ask(one func(service string) error) error {
 	result := errNoRecord
 	for _, service := range r.services {
@@ -318,16 +329,16 @@ func (r *resolver) ask(one func(service string) error) error {
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, errNoRecord) {
+		if result == errNoRecord && !errors.Is(err, fs.ErrNotExist) {
 			result = err
 		}
 	}
 	return result
 }
 
-// unknown makes the error for a name; that no service is there is no news.
+// unknown makes the error for a name.
 func unknown(kind, name string, err error) error {
-	if errors.Is(err, errNoRecord) || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, errNoRecord) {
 		err = nil
 	}
 	return &UnknownError{Kind: kind, Name: name, Err: err}

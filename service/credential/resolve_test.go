@@ -25,6 +25,7 @@ web:x:1001:2001:Web,,,:/var/www//html/:/usr/bin/bash
 bare:x:1002:1002::/:/bin/false
 twin:x:1001:2001::/home/twin:/bin/sh
 rootgroup:x:1003:0::/home/rg:/bin/sh
+nobody:x:65534:1::/nonexistent:/bin/sh
 minusone:x:4294967295:1::/:/bin/sh
 `
 	groupText = `root:x:0:
@@ -93,10 +94,10 @@ func TestResolveFiles(t *testing.T) {
 		},
 		{
 			"root", Spec{User: "root"},
-			User{Name: "root", Home: "/root", Shell: "/bin/bash", SetUID: true, SetGID: true}, nil,
+			User{Name: "root", Home: "/root", Shell: rootShell(), SetUID: true, SetGID: true}, nil,
 		},
 		{
-			"nobody is in no file", Spec{User: "nobody"},
+			"nobody, whatever the file says", Spec{User: "nobody"},
 			User{Name: "nobody", UID: 65534, GID: 65534, SetUID: true, SetGID: true, Groups: []uint32{65534}, SetGroups: true}, nil,
 		},
 	} {
@@ -241,6 +242,9 @@ func TestResolveVarlink(t *testing.T) {
 				t.Errorf("user (-want +got):\n%s", diff)
 			}
 		})
+	}
+	if _, err := Resolve(Spec{User: "nobodyhere", DynamicUser: true}, Database{Passwd: db.Passwd, Group: db.Group, UserDB: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "has it: create it") {
+		t.Errorf("resolve where no service is: %v", err)
 	}
 	for user, want := range map[string]string{"hangup": "hung up", "garbage": "parse reply", "minusone": "stands for none", "nobodyhere": "create it"} {
 		if _, err := Resolve(Spec{User: user}, db); err == nil || !strings.Contains(err.Error(), want) {
