@@ -131,6 +131,14 @@ func (o *Opened) Close() error {
 	return nil
 }
 
+// Owners are the trees that the layers lie in. The opened extension keeps them.
+func (o *Opened) Owners() []*nsmount.Tree {
+	if o.image != nil {
+		return o.image.Trees()
+	}
+	return []*nsmount.Tree{o.Tree}
+}
+
 // ClassOf is the class whose extensions give a hierarchy.
 func ClassOf(hierarchy string) release.Class {
 	if h := path.Clean("/" + hierarchy); h == "/etc" || strings.HasPrefix(h, "/etc/") {

@@ -163,7 +163,5 @@ func (l *layers) add(w *hierarchy.Wanted, e *extension.Opened, dir *os.File, h s
 	l.open = append(l.open, dir)
 	l.gives[e] = append(l.gives[e], h)
 	w.Layers = append(w.Layers, dir)
-	if !slices.Contains(w.Owners, e.Tree) {
-		w.Owners = append(w.Owners, e.Tree)
-	}
+	w.Owners = append(w.Owners, e.Owners()...)
 }
