@@ -151,15 +151,18 @@ func compare(h state.Hierarchy, r *state.Record, name string, t *nsmount.Table) 
 		point = h.Path
 	}
 	var latest uint64 // serial
-	ours := 0
+	ours, systemds := 0, 0
 	stack := mountsAt(t, point)
 	for i, m := range stack {
 		top := i == len(stack)-1
 		if top {
 			got.Top = m.Source
 		}
-		source, ok := hierarchy.ParseSource(m.Source)
-		if m.FSType != "overlay" || !ok || !source.Names(name) {
+		owner, source := hierarchy.OwnerOf(m)
+		if owner == hierarchy.Systemd {
+			systemds++
+		}
+		if owner != hierarchy.Ours || !source.Names(name) {
 			continue
 		}
 		ours++
@@ -168,7 +171,7 @@ func compare(h state.Hierarchy, r *state.Record, name string, t *nsmount.Table) 
 			got.Live = &Overlay{Generation: source.Generation, Serial: source.Serial}
 		}
 	}
-	got.Covered = max(ours-1, 0)
+	got.Covered = max(ours+systemds-1, 0)
 	got.State = judge(got.Live, ours, latest, r.Current.Number, h.Layers)
 	return got
 }

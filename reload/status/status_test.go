@@ -105,12 +105,13 @@ func TestLive(t *testing.T) {
 		overlay extexec:3.7:web etc
 		overlay extexec:2.5:web usr; overlay extexec:3.7:web usr
 		overlay extexec:3.7:web opt; overlay extexec:3.6:web opt
-		mkdir older under other dir
+		mkdir older under other dir adopted
+		overlay systemd-extensions adopted; overlay extexec:3.7:web adopted
 		overlay extexec:2.6:web older
 		overlay extexec:3.7:web under; mount -t tmpfs stranger under
 		overlay extexec:3.7:another other`)
 	r := &state.Record{PID: pid, MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Time: time.Unix(1, 0).UTC()}}
-	for _, p := range []string{"etc", "usr", "opt", "older", "under", "other", "dir"} {
+	for _, p := range []string{"etc", "usr", "opt", "older", "under", "other", "dir", "adopted"} {
 		r.Current.Hierarchies = append(r.Current.Hierarchies, state.Hierarchy{Path: h.path(p), Layers: 1})
 	}
 	r.Current.Hierarchies = append(r.Current.Hierarchies,
@@ -131,6 +132,7 @@ func TestLive(t *testing.T) {
 		{Path: h.path("under"), State: status.UnderMount, Top: "stranger"},
 		{Path: h.path("other"), State: status.Missing, Top: "extexec:3.7:another"},
 		{Path: h.path("dir"), State: status.Missing},
+		{Path: h.path("adopted"), State: status.AsRecorded, Live: live, Top: "extexec:3.7:web", Covered: 1},
 		{Path: "/elsewhere", Point: h.path("etc"), State: status.AsRecorded, Live: live, Top: "extexec:3.7:web"},
 		{Path: h.path("dir"), State: status.NoOverlay},
 	}
