@@ -277,7 +277,7 @@ func elsewhere(t *testing.T, populate func(dev string) error, f func() error) er
 		t.Fatal(err)
 	}
 	defer self.Close()
-	ns, err := nsmount.EnterCopy(self)
+	ns, err := nsmount.EnterCopy(self, nsmount.Private)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,8 +19,11 @@ import (
 // The child that makes the copy runs a few system calls and waits for us; nothing
 // is executed in it. Afterwards the scratch thread is in the child's namespace
 // and only Close is left to do. Must be called on the scratch thread.
+// Each tree is cloned as many times as copies says, which must happen here: the
+// kernel clones a detached tree only for the namespace that it came from. The
+// result has all copies of the first spot, then all of the second, and so on.
 // [ErrNoLock] where user namespaces are forbidden; then nothing has changed.
-func (s *Scratch) Lock(spots []*Spot) ([]*Tree, error) {
+func (s *Scratch) Lock(spots []*Spot, copies int) ([]*Tree, error) {
 	if s.limits.NoUserNS {
 		return nil, ErrNoLock
 	}
@@ -33,7 +36,8 @@ func (s *Scratch) Lock(spots []*Spot) ([]*Tree, error) {
 		return nil, &OpError{Op: "setns", Target: "locking child", Err: err}
 	}
 	var trees []*Tree
-	for _, spot := range spots {
+	for i := range len(spots) * copies {
+		spot := spots[i/copies]
 		fd, err := unix.OpenTree(unix.AT_FDCWD, s.at+"/"+spot.name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 		if err != nil {
 			for _, t := range trees {

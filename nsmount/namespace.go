@@ -28,15 +28,16 @@ func Enter(ns *os.File) (*Namespace, error) {
 	return start(func() error { return enter(ns) })
 }
 
-// EnterCopy starts a thread in a private copy of the mount namespace that ns
-// means: what happens there is seen nowhere else. The copy's mounts are slaves
-// of the originals, so a clone taken from it keeps its link to the host's mount.
-func EnterCopy(ns *os.File) (*Namespace, error) {
+// EnterCopy starts a thread in a copy of the mount namespace that ns means: what
+// happens there is seen nowhere else. With [Slave] the copy's mounts are slaves
+// of the originals, so that a clone taken from it keeps its link to the host's
+// mount; with [Private] nothing comes in either.
+func EnterCopy(ns *os.File, p Propagation) (*Namespace, error) {
 	return start(func() error {
 		if err := enter(ns); err != nil {
 			return err
 		}
-		return copyNamespace(Slave)
+		return copyNamespace(p)
 	})
 }
 
@@ -116,6 +117,11 @@ func (n *Namespace) Do(ctx context.Context, f func() error) error {
 func (n *Namespace) Close() error {
 	close(n.work)
 	return nil
+}
+
+// File opens the mount namespace that the thread is in; the caller closes it.
+func (n *Namespace) File() (*os.File, error) {
+	return os.Open(fmt.Sprintf("/proc/self/task/%d/ns/mnt", n.tid))
 }
 
 // Table reads the mount table as the namespace's thread sees it.

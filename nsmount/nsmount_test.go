@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { nsmounttest.Main(m) }
 func TestNamespaceLeavesNoTrace(t *testing.T) {
 	svc := nsmounttest.Start(t, nsmounttest.Options{})
 	before := nsmounttest.Mounts()
-	ns, err := nsmount.EnterCopy(svc.MountNS())
+	ns, err := nsmount.EnterCopy(svc.MountNS(), nsmount.Private)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestLockedTree(t *testing.T) {
 		if err := inner.Attach(at); err != nil {
 			return err
 		}
-		locked, err = scratch.Lock([]*nsmount.Spot{spot})
+		locked, err = scratch.Lock([]*nsmount.Spot{spot}, 1)
 		return err
 	})
 	if err != nil {

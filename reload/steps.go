@@ -203,7 +203,7 @@ func (t *transaction) stage(target *target, is *situation, v *hierarchy.View, al
 		}
 		m.layers = l
 		t.run.Own(m)
-		if m.staged, err = hierarchy.Stage(ctx, v, l.wanted); err != nil {
+		if m.staged, err = hierarchy.Stage(ctx, v, l.wanted, false); err != nil {
 			return nil, err
 		}
 		return m, nil
@@ -259,7 +259,7 @@ func (t *transaction) settle(ctx context.Context, target *target, m *made) error
 			return err
 		}
 		t.run.Own(v)
-		staged, err := hierarchy.Stage(ctx, v, m.layers.wanted)
+		staged, err := hierarchy.Stage(ctx, v, m.layers.wanted, false)
 		if err != nil {
 			return err
 		}

@@ -22,14 +22,15 @@ func TestMain(m *testing.M) { nsmounttest.Main(m) }
 
 // fixture is a root on a tmpfs, a service in it, and three versions of /etc.
 type fixture struct {
-	t      testing.TB
-	dir    string // the tmpfs
-	svc    *nsmounttest.Service
-	ns     *os.File
-	live   *nsmount.Namespace
-	limits nsmount.Limits
-	serial uint64
-	known  func(h, rel string) bool
+	t        testing.TB
+	dir      string // the tmpfs
+	svc      *nsmounttest.Service
+	ns       *os.File
+	live     *nsmount.Namespace
+	limits   nsmount.Limits
+	serial   uint64
+	known    func(h, rel string) bool
+	rehearse bool
 }
 
 func write(t testing.TB, path, content string) {
@@ -113,7 +114,7 @@ func (f *fixture) stage(layers ...string) (*View, *Staged, error) {
 		defer tree.Close()
 		w.Layers, w.Owners = append(w.Layers, tree.File()), append(w.Owners, tree)
 	}
-	staged, err := Stage(f.t.Context(), v, []Wanted{w})
+	staged, err := Stage(f.t.Context(), v, []Wanted{w}, f.rehearse)
 	if err != nil {
 		_ = v.Close()
 		return nil, nil, err
@@ -510,6 +511,48 @@ func TestNamespaceFull(t *testing.T) {
 		t.Errorf("error %v, want one that names fs.mount-max", err)
 	}
 	f.want("/etc/version=1")
+	if m := f.svc.Table(" /etc "); len(m) != 1 {
+		t.Errorf("mounts on /etc: %q", m)
+	}
+}
+
+// TestRehearse shows the new state in a copy of the namespace, and not to the
+// service; the exchange itself goes on as usual after it.
+func TestRehearse(t *testing.T) {
+	f := newFixture(t, nsmounttest.Options{}, nil)
+	f.rehearse = true
+	f.svc.Mount("/src/null", "/etc/secret", "", unix.MS_BIND, "")
+	for v := 1; v <= 3; v++ {
+		view, s, err := f.stage(fmt.Sprintf("L%d", v))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := Rehearse(t.Context(), f.ns, []*Staged{s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.ns.Do(t.Context(), func() error {
+			for path, want := range map[string]string{"/etc/version": fmt.Sprint(v), "/etc/secret": "", "/etc/base": "base"} {
+				if got, err := os.ReadFile(path); string(got) != want || err != nil {
+					t.Errorf("in the rehearsal %s has %q, %v; want %q", path, got, err, want)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.svc.Read("/etc/version"); got == fmt.Sprint(v) {
+			t.Errorf("the service sees the rehearsal: %q", got)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		f.run(s.Exchange)
+		f.want(fmt.Sprintf("/etc/version=%d", v), "/etc/secret=")
+		s.Close()
+		view.Close()
+	}
 	if m := f.svc.Table(" /etc "); len(m) != 1 {
 		t.Errorf("mounts on /etc: %q", m)
 	}

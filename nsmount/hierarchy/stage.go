@@ -40,17 +40,21 @@ type Staged struct {
 	Layers  int
 	Carried []Carried
 
-	tree *nsmount.Tree
-	mode mode
-	done mode // what Exchange came to, untouched before it
+	tree   *nsmount.Tree
+	second *nsmount.Tree // the same once more, for a rehearsal
+	mode   mode
+	done   mode // what Exchange came to, untouched before it
 }
 
-// Close gives up a tree that was not attached.
+// Close gives up the trees that were not attached.
 func (s *Staged) Close() error {
-	if s.tree == nil {
-		return nil
+	var errs []error
+	for _, t := range []*nsmount.Tree{s.tree, s.second} {
+		if t != nil {
+			errs = append(errs, t.Close())
+		}
 	}
-	return s.tree.Close()
+	return errors.Join(errs...)
 }
 
 // Touches tells whether Exchange will change anything.
@@ -68,9 +72,10 @@ func (s *Staged) Covered() int {
 	}
 }
 
-// Stage builds the trees of all hierarchies of the view, in its order. On an
-// error nothing is left. The layers must be open until it returns.
-func Stage(ctx context.Context, v *View, wanted []Wanted) (staged []*Staged, err error) {
+// Stage builds the trees of all hierarchies of the view, in its order; with
+// rehearse each one twice, as [Rehearse] needs it. On an error nothing is left. The
+// layers must be open until it returns.
+func Stage(ctx context.Context, v *View, wanted []Wanted, rehearse bool) (staged []*Staged, err error) {
 	if len(wanted) != len(v.Surveys) {
 		return nil, fmt.Errorf("stage: %d hierarchies wanted, %d surveyed", len(wanted), len(v.Surveys))
 	}
@@ -82,7 +87,10 @@ func Stage(ctx context.Context, v *View, wanted []Wanted) (staged []*Staged, err
 			staged = nil
 		}
 	}()
-	st := &stager{limits: v.options.Limits}
+	st := &stager{limits: v.options.Limits, copies: 1}
+	if rehearse {
+		st.copies = 2
+	}
 	defer st.close()
 	for i, s := range v.Surveys {
 		one, err := st.build(ctx, s, wanted[i])
@@ -102,6 +110,7 @@ func Stage(ctx context.Context, v *View, wanted []Wanted) (staged []*Staged, err
 // stager holds the scratch namespace, which is made when it is first needed.
 type stager struct {
 	limits  nsmount.Limits
+	copies  int // of each tree
 	scratch *nsmount.Scratch
 	spots   map[*Staged]*nsmount.Spot
 }
@@ -140,7 +149,10 @@ func (st *stager) build(ctx context.Context, s *Survey, w Wanted) (*Staged, erro
 	}
 	if len(s.Carried) == 0 {
 		one.tree = tree
-		return one, nil
+		if st.copies > 1 {
+			one.second, err = st.overlay(ctx, s, w)
+		}
+		return one, err
 	}
 	defer tree.Close()
 	return one, st.dress(ctx, one, tree)
@@ -305,24 +317,27 @@ func (st *stager) lock(ctx context.Context, staged []*Staged) error {
 		return nil
 	}
 	return st.scratch.Do(ctx, func() error {
-		trees, err := st.scratch.Lock(spots)
+		trees, err := st.scratch.Lock(spots, st.copies)
 		if errors.Is(err, nsmount.ErrNoLock) {
-			trees, err = takeAll(st.scratch, spots)
+			trees, err = takeAll(st.scratch, spots, st.copies)
 		}
 		if err != nil {
 			return err
 		}
 		for i, one := range dressed {
-			one.tree = trees[i]
+			one.tree = trees[i*st.copies]
+			if st.copies > 1 {
+				one.second = trees[i*st.copies+1]
+			}
 		}
 		return shareAgain(dressed)
 	})
 }
 
-func takeAll(scratch *nsmount.Scratch, spots []*nsmount.Spot) ([]*nsmount.Tree, error) {
+func takeAll(scratch *nsmount.Scratch, spots []*nsmount.Spot, copies int) ([]*nsmount.Tree, error) {
 	var trees []*nsmount.Tree
-	for _, spot := range spots {
-		t, err := scratch.Take(spot)
+	for i := range len(spots) * copies {
+		t, err := scratch.Take(spots[i/copies])
 		if err != nil {
 			for _, t := range trees {
 				_ = t.Close()

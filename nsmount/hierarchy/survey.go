@@ -144,7 +144,7 @@ func (v *View) Has(name string) bool {
 // of the namespace; nothing changes in the namespace itself.
 func Take(ctx context.Context, ns *os.File, live *nsmount.Namespace, o Options) (*View, error) {
 	v := &View{options: o}
-	peeled, err := nsmount.EnterCopy(ns)
+	peeled, err := nsmount.EnterCopy(ns, nsmount.Slave)
 	if err != nil {
 		return nil, fmt.Errorf("copy the mount namespace: %w", err)
 	}
