@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -289,7 +290,7 @@ func (s *start) stage(is *situation, v *hierarchy.View, all *opened) steps.Step[
 			return nil, err
 		}
 		s.run.Own(m)
-		m.staged, err = hierarchy.Stage(ctx, v, m.layers.wanted)
+		m.staged, err = hierarchy.Stage(ctx, v, m.layers.wanted, false)
 		return m, err
 	}}
 }
@@ -370,6 +371,11 @@ func (s *start) execute(is *situation, user *credential.Change) error {
 	argv := append([]string{}, s.Argv...)
 	if s.Argv0 != "" {
 		argv[0] = s.Argv0
+	}
+	// systemd ignores SIGPIPE in what it starts. The Go runtime has put a handler over that, which exec would
+	// turn into the default; of what was ignored before, it keeps SIGHUP and SIGINT alone.
+	if s.systemd && is.settings.Service.IgnoreSIGPIPE {
+		signal.Ignore(unix.SIGPIPE)
 	}
 	// unix.Exec restores the soft RLIMIT_NOFILE that the Go runtime has raised.
 	err = unix.Exec(path, argv, os.Environ())

@@ -25,6 +25,7 @@ type Service struct {
 	AmbientCapabilities   Capabilities
 	CapabilityBoundingSet Capabilities // all where nothing is said
 	NoNewPrivileges       bool
+	IgnoreSIGPIPE         bool // true where nothing is said
 
 	// Sandbox are the assignments that Forbids judges, in order, specifiers
 	// not done.
@@ -44,6 +45,7 @@ func (r *reader) service() error {
 	s.CapabilityBoundingSet = mergeCapabilities(r.unit.All("Service", "CapabilityBoundingSet"), AllCapabilities)
 	r.boolean("DynamicUser", &s.DynamicUser)
 	r.boolean("NoNewPrivileges", &s.NoNewPrivileges)
+	r.boolean("IgnoreSIGPIPE", &s.IgnoreSIGPIPE)
 	if a, ok := r.unit.Last("Service", "MountFlags"); ok {
 		if a.Value == "" || slices.Contains([]string{"shared", "slave", "private"}, a.Value) {
 			s.MountFlags = a.Value
@@ -110,7 +112,7 @@ func (r *reader) users() error {
 		if err != nil {
 			return err
 		}
-		if name != "" && !userNameOK(name) {
+		if a.Value != "" && !userNameOK(name) {
 			return a.Errorf("%s=: %q is no name of a user or group", u.key, name)
 		}
 		*u.to = name

@@ -73,7 +73,7 @@ func Default() Settings {
 		VerifiedCopyMax: 256 << 20,
 		ReloadTimeout:   time.Minute,
 		KeepGenerations: 10,
-		Service:         Service{Type: "simple"},
+		Service:         Service{Type: "simple", IgnoreSIGPIPE: true},
 	}
 }
 

@@ -348,6 +348,7 @@ MountFlags=slave
 AmbientCapabilities=CAP_NET_BIND_SERVICE cap_chown
 CapabilityBoundingSet=~CAP_SYS_ADMIN
 NoNewPrivileges=yes
+IgnoreSIGPIPE=no
 `)
 	want := Service{
 		Type: "notify", User: "web-web", Group: "www", SupplementaryGroups: []string{"a", "b", "c"},
@@ -375,7 +376,7 @@ func TestServiceTypeDefault(t *testing.T) {
 
 func TestServiceErrors(t *testing.T) {
 	for line, want := range map[string]string{
-		"User=a:b": "no name of a user", "SupplementaryGroups=ok a/b": "no name of a group", "User=%Z": "unknown specifier",
+		"User=a:b": "no name of a user", "User=%i": "no name of a user", "SupplementaryGroups=ok a/b": "no name of a group", "User=%Z": "unknown specifier",
 		"WorkingDirectory=rel": "not absolute", "WorkingDirectory=-": "no path", "RootDirectory=rel": "not absolute",
 	} {
 		_, err := load(t, "[Service]\n"+line)
