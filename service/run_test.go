@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/extexec/extexec/integration/rig"
 	"github.com/extexec/extexec/service/credential"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -487,14 +486,7 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(killEnv); spec != "" {
 		runUntilKilled(spec)
 	}
-	if spec := os.Getenv(resolveEnv); spec != "" {
-		if err := resolveAsked(spec); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(rig.Main(m))
+	os.Exit(m.Run())
 }
 
 func runUntilKilled(spec string) {
