@@ -152,6 +152,22 @@ func Unshare(p Propagation) error {
 	return nil
 }
 
+// ExecIn executes a program in another mount namespace, in place: program is open
+// for reading, ns a pidfd or a file of /proc/PID/ns/mnt. Root and working directory
+// are that namespace's root then, where /proc must be mounted. It returns only when
+// it fails. Must be called on the first thread of the process, which is the one
+// that survives execve(2).
+func ExecIn(ns, program *os.File, argv, env []string) error {
+	if err := unix.Unshare(unix.CLONE_FS); err != nil { // see start
+		return &OpError{Op: "unshare", Target: "thread", Flags: "fs", Err: err}
+	}
+	if err := enter(ns); err != nil {
+		return err
+	}
+	err := unix.Exec(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), argv, env)
+	return &OpError{Op: "execve", Target: program.Name(), Err: err}
+}
+
 // OpenInRoot opens path as seen from the calling thread's root: symbolic links
 // are followed and stay inside it, magic links are not followed, openat2(2).
 func OpenInRoot(path string, flags int) (*os.File, error) {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/service"
 )
@@ -35,6 +37,32 @@ func hostView(systemd bool) (*nsmount.Namespace, error) {
 		return nil, fmt.Errorf("enter the host's mount namespace: %w: let the unit keep CAP_SYS_ADMIN and CAP_SYS_CHROOT, or adopt it: let systemd apply the extensions, with ExtensionDirectories= and ExtensionImages= in [Service]", err)
 	}
 	return ns, nil
+}
+
+// LeaveRoot is for an ExecReload= line of a unit with RootDirectory= or
+// RootImage=: systemd runs it in that root, and, because of the "+", without the
+// API file systems (apply_mount_namespace of systemd's exec-invoke.c). Without
+// /proc nothing of this works, so the program is executed once more, in the host
+// view. It returns nil where that is not needed. Must be called on the main
+// goroutine, locked to the first thread.
+func LeaveRoot() error {
+	if _, err := os.Stat("/proc/self"); err == nil || !startedBySystemd() {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(1, 0)
+	if err != nil {
+		return fmt.Errorf("find the host's mount namespace: open process 1: %w", err)
+	}
+	host := os.NewFile(uintptr(fd), "pidfd of process 1")
+	defer host.Close()
+	// /proc/self/exe is not there either; systemd passes the path that it has
+	// executed, unless the line has an "@".
+	program, err := os.Open(os.Args[0])
+	if err != nil {
+		return fmt.Errorf("execute again in the host's mount namespace: %w: write ExecReload=+ with the full path and no \"@\"", err)
+	}
+	defer program.Close()
+	return fmt.Errorf("leave the root of the service, which has no /proc: %w", nsmount.ExecIn(host, program, os.Args, os.Environ()))
 }
 
 // isHostNamespace tells whether a mount namespace is that of PID 1, or the one

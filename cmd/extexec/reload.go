@@ -49,7 +49,10 @@ overlay is made anew even then: it may hold on to a file that was replaced.`,
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			var err error
+			err := reload.LeaveRoot()
+			if err != nil {
+				return err
+			}
 			if o.Dirs, err = dirs.dirs(); err != nil {
 				return err
 			}
