@@ -36,8 +36,7 @@ func (a *adoptee) image(dir, file string, with imager) {
 		a.t.Fatalf("%v: %v\n%s", argv, err, out)
 	}
 	a.c.CopyIn(made, a.dir+"/incoming.raw")
-	a.c.Must("mkdir", "-p", filepath.Dir(a.dir+"/"+file))
-	a.c.Rename(a.dir+"/incoming.raw", a.dir+"/"+file)
+	a.install(a.dir+"/incoming.raw", file)
 	if err := os.Remove(made); err != nil {
 		a.t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path"
 	"strings"
 	"testing"
@@ -55,8 +56,17 @@ func (a *adoptee) shipFor(release, at string, f files) {
 	a.t.Helper()
 	made := a.dir + "/incoming"
 	a.writeExtension(made, at, release, f)
-	a.c.Must("mkdir", "-p", path.Dir(a.dir+"/"+at))
-	a.c.Rename(made, a.dir+"/"+at)
+	a.install(made, at)
+}
+
+// install renames what was made to at, below a.dir.
+func (a *adoptee) install(made, at string) {
+	a.t.Helper()
+	to := a.dir + "/" + at
+	if err := a.c.Inside(func() error { return os.MkdirAll(path.Dir(to), 0o755) }); err != nil {
+		a.t.Fatal(err)
+	}
+	a.c.Rename(made, to)
 }
 
 func (a *adoptee) writeExtension(dir, at, release string, f files) {
@@ -81,15 +91,20 @@ func (a *adoptee) start(settings string, reads ...string) {
 // startWith is start without the lines that every adopted unit has.
 func (a *adoptee) startWith(settings string, reads ...string) {
 	a.t.Helper()
+	a.c.WriteUnit(a.unit, a.text("", settings, reads...))
+	a.c.Systemctl("start", a.unit)
+	a.pid = a.c.MainPID(a.unit)
+}
+
+// text is the unit's.
+func (a *adoptee) text(flags, settings string, reads ...string) string {
 	name := strings.TrimSuffix(a.unit, ".service")
-	exec := fmt.Sprintf("testservice -notify -control /run/%s/control", name)
+	exec := fmt.Sprintf("testservice -notify -control /run/%s/control %s", name, flags)
 	for _, r := range reads {
 		exec += " -read " + r
 	}
 	section := fmt.Sprintf("[Service]\nType=notify\nRuntimeDirectory=%s\nExecStart=%s\n", name, exec)
-	a.c.WriteUnit(a.unit, strings.ReplaceAll(section+settings, "%D", a.dir))
-	a.c.Systemctl("start", a.unit)
-	a.pid = a.c.MainPID(a.unit)
+	return strings.ReplaceAll(section+settings, "%D", a.dir)
 }
 
 // reload has systemd reload the unit, and checks that it is the same process afterwards.

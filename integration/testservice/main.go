@@ -30,6 +30,7 @@ type options struct {
 	files    []string
 	dirFiles []string
 	readers  int
+	pause    time.Duration
 	report   string
 	serve    string
 	children int
@@ -48,6 +49,7 @@ func parse(args []string) (options, error) {
 	fs.Func("read", "file to read in a loop, by path; may be repeated", add(&o.files))
 	fs.Func("read-at", "DIR:NAME to read in a loop, through DIR opened once at the start; may be repeated", add(&o.dirFiles))
 	fs.IntVar(&o.readers, "readers", 1, "loops a file")
+	fs.DurationVar(&o.pause, "pause", 0, "after every read, where many services run side by side")
 	fs.StringVar(&o.report, "state", "", "file to write what the process was started with to, as JSON")
 	fs.StringVar(&o.serve, "serve", "", "file whose content every accepted connection gets (needs LISTEN_FDS)")
 	fs.IntVar(&o.children, "children", 0, "child processes that wait")

@@ -181,7 +181,7 @@ func (s *service) startReaders(o options) error {
 		s.addReaders(o.readers, fd, name, filepath.Join(dir, name)+"@")
 	}
 	for _, r := range s.readers {
-		go r.loop()
+		go r.loop(o.pause)
 	}
 	return nil
 }
@@ -192,11 +192,14 @@ func (s *service) addReaders(n, dir int, name, label string) {
 	}
 }
 
-func (r *reader) loop() {
+func (r *reader) loop(pause time.Duration) {
 	b := make([]byte, 100)
 	for {
 		n, err := r.read(b)
 		r.note(b[:n], err)
+		if pause > 0 {
+			time.Sleep(pause)
+		}
 	}
 }
 
