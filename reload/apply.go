@@ -2,7 +2,6 @@ package reload
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/extexec/extexec/internal/steps"
 	"github.com/extexec/extexec/service"
-	"github.com/extexec/extexec/unitfile/settings"
 )
 
 // applyStep tells the service to read again.
@@ -29,10 +27,9 @@ func (a applyStep) again(ctx context.Context) error {
 // apply runs ReloadCommand= in the service's place, and sends ReloadSignal=.
 func (t *transaction) apply(target *target, is *situation) applyStep {
 	return applyStep{steps.Step[struct{}]{Do: func(ctx context.Context) (struct{}, error) {
-		for _, c := range is.settings.ReloadCommand {
-			if err := t.command(ctx, "ReloadCommand=", c, target.process); err != nil {
-				return struct{}{}, err
-			}
+		err := runCommands(ctx, "ReloadCommand=", is.settings.ReloadCommand, service.Place{Process: target.process}, t.addWarning)
+		if err != nil {
+			return struct{}{}, err
 		}
 		if s := is.settings.ReloadSignal; s != 0 {
 			if err := target.process.Signal(unix.Signal(s)); err != nil {
@@ -41,35 +38,6 @@ func (t *transaction) apply(target *target, is *situation) applyStep {
 		}
 		return struct{}{}, nil
 	}}}
-}
-
-// command runs one Reload*= line in the place of a process.
-func (t *transaction) command(ctx context.Context, setting string, c settings.Command, p *service.Process) error {
-	env, err := p.Environ()
-	if err != nil {
-		return err
-	}
-	mainPID, err := pidInside(p)
-	if err != nil {
-		return err
-	}
-	env = append(env, "MAINPID="+mainPID)
-	argv := c.Expand(func(name string) (string, bool) { return lookup(env, name) })
-	res, err := service.Run(ctx, service.Place{Process: p}, service.Command{Argv: argv, Env: []string{"MAINPID=" + mainPID}})
-	if err == nil {
-		return nil
-	}
-	if c.IgnoreFailure {
-		var exit *service.ExitError
-		if errors.As(err, &exit) {
-			t.res.Warnings = append(t.res.Warnings, fmt.Sprintf("%s:%d: %s%s: %v (ignored)", c.File, c.Line, setting, argv[0], err))
-			return nil
-		}
-	}
-	if out := strings.TrimSpace(string(res.Output)); out != "" {
-		err = fmt.Errorf("%w: %s", err, out)
-	}
-	return fmt.Errorf("%s:%d: %s%s: %w", c.File, c.Line, setting, argv[0], err)
 }
 
 // lookup finds a variable; the last one counts.

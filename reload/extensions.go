@@ -21,11 +21,15 @@ type picks struct {
 }
 
 // pickAll picks every ref. The same extension twice counts once: the higher one
-// stays. Must run in the host view.
-func pickAll(s settings.Settings, memory *state.Memory) (picks, error) {
+// stays. force picks what was refused, too. Must run in the host view.
+func pickAll(s settings.Settings, memory *state.Memory, force bool) (picks, error) {
+	refused := memory.IsRefused
+	if force {
+		refused = nil
+	}
 	var all picks
 	for _, ref := range s.Refs {
-		p, err := extension.Pick(ref, extension.PickOptions{Refused: memory.IsRefused})
+		p, err := extension.Pick(ref, extension.PickOptions{Refused: refused})
 		if err != nil {
 			if !s.SkipBad {
 				return all, err

@@ -59,9 +59,6 @@ func settingsFor(unit string, f Flags) (settings.Settings, error) {
 // supported refuses settings that this version reads and does not act on: a
 // check that is silently not made is worse than none.
 func supported(s settings.Settings) error {
-	for _, c := range slices.Concat(s.ReloadCheck, s.ReloadVerify) {
-		return fmt.Errorf("%s:%d: ReloadCheck= and ReloadVerify= are not supported by this version: remove the line", c.File, c.Line)
-	}
 	if s.AllNamespaces {
 		return fmt.Errorf("%s: Namespaces=unit is not supported by this version: remove the line", s.Fragment)
 	}

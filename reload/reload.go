@@ -142,6 +142,9 @@ func (t *transaction) goLive(ctx context.Context, is *situation, running *target
 	if err != nil {
 		return err
 	}
+	if _, err = steps.Do(ctx, run, "check", t.check(running, is, made)); err != nil {
+		return err
+	}
 	if _, err = steps.Do(ctx, run, "begin", t.begin(is, running, made)); err != nil {
 		return err
 	}
@@ -152,6 +155,9 @@ func (t *transaction) goLive(ctx context.Context, is *situation, running *target
 		return err
 	}
 	if _, err = steps.Do(ctx, run, "apply", t.apply(running, is).Step); err != nil {
+		return err
+	}
+	if _, err = steps.Do(ctx, run, "verify", t.verify(running, is, made)); err != nil {
 		return err
 	}
 	_, err = steps.Do(ctx, run, "commit", t.commit(is, made, todo))

@@ -83,6 +83,7 @@ type bed struct {
 	t    testing.TB
 	dir  string
 	dirs state.Dirs
+	unit string // path of a unit file, where there is one
 	svc  *nsmounttest.Service
 }
 
@@ -125,7 +126,20 @@ func (b *bed) extension(name, version string, files map[string]string) {
 	}
 }
 
+// write writes the unit file; its extensions are those of the bed.
+func (b *bed) write(lines ...string) {
+	b.t.Helper()
+	b.unit = b.dir + "/bed.service"
+	text := fmt.Sprintf("[Service]\nExecStart=/bin/true\n[X-Extexec]\nExtensionDirectories=%s/conf.v %s/sys.v\n%s\n", b.dir, b.dir, strings.Join(lines, "\n"))
+	if err := os.WriteFile(b.unit, []byte(text), 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 func (b *bed) options() RunOptions {
+	if b.unit != "" {
+		return RunOptions{Name: "bed", Unit: b.unit, Dirs: b.dirs, Argv: []string{"/proc/self/exe"}}
+	}
 	return RunOptions{
 		Name: "bed", Dirs: b.dirs, Argv: []string{"/proc/self/exe"},
 		Flags: Flags{Directories: []string{b.dir + "/conf.v", b.dir + "/sys.v"}},
@@ -256,7 +270,7 @@ func TestFailAtEveryStep(t *testing.T) {
 			if point != "after commit" {
 				b.want("1")
 			}
-			if late := slices.Contains([]string{"after exchange", "before apply", "after apply", "before commit", "after commit"}, point); (f.Left == TakenBack) != late {
+			if late := slices.Contains([]string{"after exchange", "before apply", "after apply", "before verify", "after verify", "before commit", "after commit"}, point); (f.Left == TakenBack) != late {
 				t.Errorf("left %v after %q: %v", f.Left, point, f)
 			}
 			if _, err := b.reload(Options{}); err != nil {
@@ -377,4 +391,102 @@ func TestTimeout(t *testing.T) {
 	}
 	b.want("1")
 	b.whole()
+}
+
+// good is a command line that fails for the version "bad".
+const good = `/bin/sh -c 'read v </etc/extexec-test; echo "looked at $v"; test "$v" != bad'`
+
+// TestReloadCheck keeps a bad version out: the service never sees it, and neither
+// a later reload nor a start picks it again, until a newer one appears.
+func TestReloadCheck(t *testing.T) {
+	b := newBed(t)
+	b.write("ReloadCheck="+good, "ReloadCheck=-/bin/false")
+	b.extension("conf", "2", map[string]string{"etc/extension-release.d/extension-release.conf": "ID=_any\n", "etc/extexec-test": "2\n"})
+	b.start()
+	b.extension("conf", "3", map[string]string{"etc/extension-release.d/extension-release.conf": "ID=_any\n", "etc/extexec-test": "bad\n"})
+	b.svc.Hammer("/etc/extexec-test")
+	_, err := b.reload(Options{})
+	var f *Failure
+	var c *CommandError
+	if !errors.As(err, &f) || f.Left != Unchanged || !errors.As(err, &c) || !strings.Contains(err.Error(), "looked at bad") {
+		t.Errorf("error %v, want a *CommandError with what the check printed, and nothing changed", err)
+	}
+	res, err := b.reload(Options{})
+	if err != nil || res.Exchanged && res.Generation.Number != 1 {
+		t.Errorf("the next reload: %+v, %v; want nothing new", res, err)
+	}
+	for found := range b.svc.Tally() {
+		if found != "/etc/extexec-test=2\n" {
+			t.Errorf("the service saw %q", found)
+		}
+	}
+	b.svc = nil
+	again := newBedIn(b)
+	again.start()
+	if got := again.svc.Read("/etc/extexec-test"); got != "2\n" {
+		t.Errorf("started anew, the service sees %q", got)
+	}
+	b.extension("conf", "4", map[string]string{"etc/extension-release.d/extension-release.conf": "ID=_any\n", "etc/extexec-test": "4\n"})
+	if _, err := again.reload(Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := again.svc.Read("/etc/extexec-test"); got != "4\n" {
+		t.Errorf("after a newer version the service sees %q", got)
+	}
+}
+
+// newBedIn is the same bed for a second service under another name, as a restart
+// would be: what is remembered is remembered by name, so that is copied.
+func newBedIn(b *bed) *bed {
+	n := *b
+	n.dirs = state.In(b.dir + "/state2")
+	if err := os.CopyFS(b.dir+"/state2/memory", os.DirFS(b.dir+"/state/memory")); err != nil {
+		b.t.Fatal(err)
+	}
+	return &n
+}
+
+// TestReloadVerify takes a version back that the service does not bear.
+func TestReloadVerify(t *testing.T) {
+	b := newBed(t)
+	b.write("ReloadCommand=/bin/sh -c 'cat /etc/extexec-test >>"+b.dir+"/applied'", "ReloadVerify="+good)
+	b.start()
+	b.extension("conf", "3", map[string]string{"etc/extension-release.d/extension-release.conf": "ID=_any\n", "etc/extexec-test": "bad\n"})
+	_, err := b.reload(Options{})
+	var f *Failure
+	if !errors.As(err, &f) || f.Left != TakenBack || f.Step != "verify" {
+		t.Errorf("error %v, want one of the verify step, taken back", err)
+	}
+	b.want("1")
+	applied, err := os.ReadFile(b.dir + "/applied")
+	if err != nil || string(applied) != "bad\n1" {
+		t.Errorf("applied %q, %v; want the bad version, then the old one again", applied, err)
+	}
+	if _, err := b.reload(Options{}); err != nil {
+		t.Errorf("the next reload: %v", err)
+	}
+	b.want("1")
+	b.whole()
+}
+
+// TestStartIsChecked starts with the last good set where the newest fails, and
+// not at all where there is none.
+func TestStartIsChecked(t *testing.T) {
+	b := newBed(t)
+	b.write("ReloadCheck=" + good)
+	b.start()
+	b.extension("conf", "3", map[string]string{"etc/extension-release.d/extension-release.conf": "ID=_any\n", "etc/extexec-test": "bad\n"})
+	again := newBedIn(b)
+	again.start()
+	again.want("1")
+
+	fresh := *b
+	fresh.dirs = state.In(b.dir + "/state3")
+	o := fresh.options()
+	cmd := child{Run: &o}.command(t)
+	cmd.Stderr = nil
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "looked at bad") || !strings.Contains(string(out), "there is none to start with") {
+		t.Errorf("a first start with a bad version: %v, %q", err, out)
+	}
 }

@@ -104,6 +104,9 @@ func (s *start) start(ctx context.Context) error {
 	if err != nil {
 		return &ExitError{ExitNamespace, err}
 	}
+	if made, err = steps.Do(ctx, run, "check", s.check(is, user, made)); err != nil {
+		return &ExitError{ExitNamespace, err}
+	}
 	if _, err := steps.Do(ctx, run, "attach", s.attach(is, made)); err != nil {
 		return &ExitError{ExitNamespace, err}
 	}
@@ -202,10 +205,16 @@ func (s *start) notInUse(r *state.Record) error {
 	return nil
 }
 
+// identity is who the command runs as.
+type identity struct {
+	user   credential.User
+	change *credential.Change
+}
+
 // user looks up who to become, where systemd has left that to us: with
 // ExecStart=! it applies the sandbox, but not User=.
-func (s *start) user(is *situation) steps.Step[*credential.Change] {
-	return steps.Step[*credential.Change]{Do: func(ctx context.Context) (change *credential.Change, err error) {
+func (s *start) user(is *situation) steps.Step[*identity] {
+	return steps.Step[*identity]{Do: func(ctx context.Context) (who *identity, err error) {
 		u := is.settings.Service
 		if !s.systemd || (u.User == "" && u.Group == "" && len(u.SupplementaryGroups) == 0 && !u.DynamicUser) {
 			return nil, nil
@@ -216,15 +225,17 @@ func (s *start) user(is *situation) steps.Step[*credential.Change] {
 			if err != nil {
 				return err
 			}
-			for _, v := range user.Env() {
-				if err := setenv(v); err != nil {
-					return err
-				}
+			if err := setLogin(u, user.Env()); err != nil {
+				return err
 			}
-			change, err = credential.Prepare(user)
-			return err
+			change, err := credential.Prepare(user)
+			if err != nil {
+				return err
+			}
+			who = &identity{user: user, change: change}
+			return impliedNoNewPrivs(change)
 		})
-		return change, err
+		return who, err
 	}}
 }
 
@@ -252,7 +263,7 @@ func (s *start) pick(is *situation) steps.Step[[]*extension.Picked] {
 	return steps.Step[[]*extension.Picked]{Do: func(ctx context.Context) ([]*extension.Picked, error) {
 		var all picks
 		err := s.host.Do(ctx, func() (err error) {
-			all, err = pickAll(is.settings, is.memory)
+			all, err = pickAll(is.settings, is.memory, false)
 			return err
 		})
 		s.warn(all.warnings...)
@@ -290,7 +301,7 @@ func (s *start) stage(is *situation, v *hierarchy.View, all *opened) steps.Step[
 			return nil, err
 		}
 		s.run.Own(m)
-		m.staged, err = hierarchy.Stage(ctx, v, m.layers.wanted, false)
+		m.staged, err = hierarchy.Stage(ctx, v, m.layers.wanted, len(is.settings.ReloadCheck) > 0)
 		return m, err
 	}}
 }
@@ -355,13 +366,13 @@ func (s *start) record(is *situation, m *made) steps.Step[struct{}] {
 }
 
 // execute becomes the user and the command.
-func (s *start) execute(is *situation, user *credential.Change) error {
+func (s *start) execute(is *situation, who *identity) error {
 	path, err := lookPath(s.Argv[0])
 	if err != nil {
 		return &ExitError{ExitExec, fmt.Errorf("execute %q: %w", s.Argv[0], err)}
 	}
-	if user != nil {
-		if err := user.Apply(); err != nil {
+	if who != nil {
+		if err := who.change.Apply(); err != nil {
 			return &ExitError{ExitUser, err}
 		}
 	}
@@ -415,15 +426,6 @@ func lookPath(name string) (string, error) {
 		return "", err
 	}
 	return path, nil
-}
-
-func setenv(assignment string) error {
-	for i := range assignment {
-		if assignment[i] == '=' {
-			return os.Setenv(assignment[:i], assignment[i+1:])
-		}
-	}
-	return nil
 }
 
 func (s *start) warn(texts ...string) {

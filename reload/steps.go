@@ -103,7 +103,7 @@ func (t *transaction) pick(is *situation) steps.Step[[]*extension.Picked] {
 	return steps.Step[[]*extension.Picked]{Do: func(ctx context.Context) ([]*extension.Picked, error) {
 		var all picks
 		err := t.host.Do(ctx, func() (err error) {
-			all, err = pickAll(is.settings, is.memory)
+			all, err = pickAll(is.settings, is.memory, t.Force)
 			return err
 		})
 		t.res.Warnings = append(t.res.Warnings, all.warnings...)
@@ -203,7 +203,7 @@ func (t *transaction) stage(target *target, is *situation, v *hierarchy.View, al
 		}
 		m.layers = l
 		t.run.Own(m)
-		if m.staged, err = hierarchy.Stage(ctx, v, l.wanted, false); err != nil {
+		if m.staged, err = hierarchy.Stage(ctx, v, l.wanted, len(is.settings.ReloadCheck) > 0); err != nil {
 			return nil, err
 		}
 		return m, nil

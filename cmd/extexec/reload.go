@@ -99,12 +99,17 @@ func (a *app) report(res *reload.Result) {
 
 // reloadError gives a failed reload its exit code.
 func reloadError(err error) error {
-	var f *reload.Failure
+	var (
+		f     *reload.Failure
+		check *reload.CommandError
+	)
 	switch {
 	case errors.Is(err, reload.ErrNoName):
 		return &exitError{code: exitUsage, err: reload.ErrNoName}
 	case exitCode(err) != exitFailed:
 		return err
+	case errors.As(err, &f) && f.Left == reload.Unchanged && errors.As(err, &check):
+		return &exitError{code: exitCheck, err: err}
 	case errors.As(err, &f) && f.Left == reload.TakenBack:
 		return &exitError{code: exitTakenBack, err: err}
 	case errors.As(err, &f) && f.Left == reload.Broken:

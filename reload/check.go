@@ -1,0 +1,156 @@
+package reload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/extexec/extexec/extension"
+	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/nsmount/hierarchy"
+	"github.com/extexec/extexec/reload/state"
+	"github.com/extexec/extexec/service"
+	"github.com/extexec/extexec/unitfile/settings"
+)
+
+// CommandError is a line of a Reload*= setting that failed.
+type CommandError struct {
+	Setting string // "ReloadCheck=", "ReloadCommand=", "ReloadVerify="
+	File    string
+	Line    int
+	Argv    []string
+	Output  string
+	Err     error
+}
+
+// Error names the line, the command, how it ended, and what it printed.
+func (e *CommandError) Error() string {
+	text := fmt.Sprintf("%s:%d: %s%s: %v", e.File, e.Line, e.Setting, strings.Join(e.Argv, " "), e.Err)
+	if e.Output != "" {
+		text += ": " + e.Output
+	}
+	return text
+}
+
+// Unwrap gives the cause.
+func (e *CommandError) Unwrap() error { return e.Err }
+
+// runCommands runs the lines of one Reload*= setting in a place; the first one
+// that fails ends it.
+func runCommands(ctx context.Context, setting string, lines []settings.Command, in service.Place, warn func(string)) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	env := in.Environ
+	if env == nil {
+		var err error
+		if env, err = in.Process.Environ(); err != nil {
+			return err
+		}
+	}
+	mainPID, err := pidInside(in.Process)
+	if err != nil {
+		return err
+	}
+	extra := "MAINPID=" + mainPID
+	env = append(slices.Clone(env), extra)
+	for _, c := range lines {
+		argv := c.Expand(func(name string) (string, bool) { return lookup(env, name) })
+		res, err := service.Run(ctx, in, service.Command{Argv: argv, Env: []string{extra}})
+		if err == nil {
+			continue
+		}
+		failed := &CommandError{Setting: setting, File: c.File, Line: c.Line, Argv: argv, Output: strings.TrimSpace(string(res.Output)), Err: err}
+		var exit *service.ExitError
+		if c.IgnoreFailure && errors.As(err, &exit) {
+			warn(failed.Error() + " (ignored)")
+			continue
+		}
+		return failed
+	}
+	return nil
+}
+
+// rehearseIn runs ReloadCheck= in a copy of the namespace that ns means, in which
+// the staged trees are live already.
+func rehearseIn(ctx context.Context, ns *os.File, staged []*hierarchy.Staged, lines []settings.Command, in service.Place, warn func(string)) error {
+	r, err := hierarchy.Rehearse(ctx, ns, staged)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if in.Mount, err = r.File(); err != nil {
+		return err
+	}
+	defer in.Mount.Close()
+	return runCommands(ctx, "ReloadCheck=", lines, in, warn)
+}
+
+// check runs ReloadCheck= before anything goes live. What it refuses is not picked
+// again, by reload or by start.
+func (t *transaction) check(target *target, is *situation, m *made) steps.Step[struct{}] {
+	return steps.Step[struct{}]{Do: func(ctx context.Context) (struct{}, error) {
+		if len(is.settings.ReloadCheck) == 0 {
+			return struct{}{}, nil
+		}
+		err := rehearseIn(ctx, target.ns, m.staged, is.settings.ReloadCheck, service.Place{Process: target.process}, t.addWarning)
+		return struct{}{}, t.refuseOn(err, is, m)
+	}}
+}
+
+// verify runs ReloadVerify= after the service was told, and sees whether the
+// service is still there. A failure is remembered before the undo, so that a kill
+// during that does not have the bad version picked again.
+func (t *transaction) verify(target *target, is *situation, m *made) steps.Step[struct{}] {
+	return steps.Step[struct{}]{Do: func(ctx context.Context) (struct{}, error) {
+		err := runCommands(ctx, "ReloadVerify=", is.settings.ReloadVerify, service.Place{Process: target.process}, t.addWarning)
+		if err == nil {
+			err = target.alive()
+		}
+		return struct{}{}, t.refuseOn(err, is, m)
+	}}
+}
+
+// alive says whether any process is left in the service's namespace: the one that
+// a reload began with may have handed over to another.
+func (t *target) alive() error {
+	if t.process.Alive() {
+		return nil
+	}
+	pids, err := service.InMountNamespace(t.id)
+	if err != nil {
+		return err
+	}
+	if len(pids) == 0 {
+		return fmt.Errorf("the service ended during the reload: %w", service.ErrGone)
+	}
+	return nil
+}
+
+// refuseOn remembers what made a check fail: the extensions that the last
+// generation did not have. An error of ours (no such command, no more time) is
+// no verdict on them, and neither is one about a set that is live already.
+func (t *transaction) refuseOn(err error, is *situation, m *made) error {
+	var exit *service.ExitError
+	if err == nil || !errors.As(err, &exit) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, service.ErrGone) {
+		return err
+	}
+	t.warn(t.lock.Remember(func(memory *state.Memory) {
+		for _, e := range m.all.extensions {
+			if !slices.Contains(is.record.Current.Identities(), e.Identity) {
+				memory.Refuse(refusal(e.Picked, err))
+			}
+		}
+	}))
+	return err
+}
+
+func refusal(p *extension.Picked, why error) state.Refused {
+	return state.Refused{Identity: p.Identity, Path: p.Path, Why: why.Error(), Time: time.Now().UTC()}
+}
+
+func (t *transaction) addWarning(text string) { t.res.Warnings = append(t.res.Warnings, text) }

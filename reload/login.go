@@ -1,0 +1,60 @@
+package reload
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/service"
+	"github.com/extexec/extexec/service/credential"
+	"github.com/extexec/extexec/unitfile/settings"
+)
+
+// setLogin sets the variables that systemd would have set for User=, where it had
+// not left the user to us. What the unit's Environment= and EnvironmentFile= say
+// comes later for systemd, so what is there already stays; UnsetEnvironment= comes
+// last of all.
+func setLogin(u settings.Service, variables []string) error {
+	if u.NoLoginEnvironment {
+		return nil
+	}
+	for _, v := range variables {
+		name, value, _ := strings.Cut(v, "=")
+		if _, set := os.LookupEnv(name); set || slices.Contains(u.UnsetEnvironment, name) || slices.Contains(u.UnsetEnvironment, v) {
+			continue
+		}
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// filtersWithPrivileges is the systemd version that came to load seccomp filters
+// before it changes the user. Earlier ones do it afterwards: that takes
+// no_new_privs, so a service with User= and any filter has it there, although
+// nothing says NoNewPrivileges=, systemd.exec(5).
+const filtersWithPrivileges = 255
+
+// impliedNoNewPrivs has no_new_privs set where systemd would. Must run in the host
+// view. A manager whose version cannot be told is taken for an old one.
+func impliedNoNewPrivs(change *credential.Change) error {
+	if !change.DropsPrivileges() {
+		return nil
+	}
+	mode, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
+	if err != nil {
+		return fmt.Errorf("look for a seccomp filter: %w", err)
+	}
+	const filter = 2 // SECCOMP_MODE_FILTER
+	if mode != filter {
+		return nil
+	}
+	if version, ok := service.ManagerVersion(); !ok || version < filtersWithPrivileges {
+		change.SetNoNewPrivs()
+	}
+	return nil
+}

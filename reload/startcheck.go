@@ -1,0 +1,117 @@
+package reload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/extexec/extexec/extension"
+	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/reload/state"
+	"github.com/extexec/extexec/service"
+)
+
+// check runs ReloadCheck= before the command is executed, unless this very set
+// passed it before. Where it fails, the last set that passed is used instead: what
+// a reload refused must not be what the next restart runs with, nor the next boot.
+func (s *start) check(is *situation, who *identity, m *made) steps.Step[*made] {
+	return steps.Step[*made]{Do: func(ctx context.Context) (*made, error) {
+		if len(is.settings.ReloadCheck) == 0 {
+			return m, nil
+		}
+		history, err := s.lock.History()
+		if err != nil {
+			return nil, err
+		}
+		if history.KnownGood(identities(m.all)) {
+			return m, nil
+		}
+		err = s.rehearse(ctx, is, who, m)
+		var failed *CommandError
+		if err == nil || !errors.As(err, &failed) {
+			return m, err
+		}
+		good := history.LastGood()
+		s.refuse(m, good, failed)
+		if good == nil {
+			return nil, fmt.Errorf("%w; no set of extensions has passed it before, so there is none to start with: mend the extension", err)
+		}
+		s.warn(fmt.Sprintf("%v; starting with generation %d, the last that passed", err, good.Number))
+		return s.fallBack(ctx, is, good)
+	}}
+}
+
+func identities(all *opened) []string {
+	var list []string
+	for _, e := range all.extensions {
+		list = append(list, e.Identity)
+	}
+	return list
+}
+
+// rehearse runs the check in a copy of our own namespace, as the user that the
+// command will have.
+func (s *start) rehearse(ctx context.Context, is *situation, who *identity, m *made) error {
+	ns, err := os.Open("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	self, err := service.Open(os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	in := service.Place{Process: self, Environ: os.Environ()}
+	if who != nil {
+		status, err := self.Status()
+		if err != nil {
+			return err
+		}
+		c := who.user.Credential(status.Credential)
+		in.Credential = &c
+	}
+	return rehearseIn(ctx, ns, m.staged, is.settings.ReloadCheck, in, func(text string) { s.warn(text) })
+}
+
+// refuse remembers the extensions that the last good set did not have.
+func (s *start) refuse(m *made, good *state.Generation, why error) {
+	var passed []string
+	if good != nil {
+		passed = good.Identities()
+	}
+	w := s.lock.Remember(func(memory *state.Memory) {
+		for _, e := range m.all.extensions {
+			if good != nil && !slices.Contains(passed, e.Identity) {
+				memory.Refuse(refusal(e.Picked, why))
+			}
+		}
+	})
+	if w != nil {
+		s.warn(w.Error())
+	}
+}
+
+// fallBack opens and stages the extensions of a generation that was good.
+func (s *start) fallBack(ctx context.Context, is *situation, good *state.Generation) (*made, error) {
+	// Staging has used the carried mounts of the first view up.
+	v, err := s.survey(is).Do(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var picked []*extension.Picked
+	err = s.host.Do(ctx, func() (err error) {
+		picked, err = pickRecorded(*good)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.open(is, v, picked).Do(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.stage(is, v, all).Do(ctx)
+}
