@@ -50,7 +50,8 @@ func TestMain(m *testing.M) {
 func (c child) do() error {
 	if c.Run != nil {
 		for _, v := range nsmounttest.Environment() {
-			if err := setenv(v); err != nil {
+			name, value, _ := strings.Cut(v, "=")
+			if err := os.Setenv(name, value); err != nil {
 				return err
 			}
 		}
