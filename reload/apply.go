@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/extexec/extexec/internal/steps"
 	"github.com/extexec/extexec/service"
 )
@@ -32,7 +30,7 @@ func (t *transaction) apply(target *target, is *situation) applyStep {
 			return struct{}{}, err
 		}
 		if s := is.settings.ReloadSignal; s != 0 {
-			if err := target.process.Signal(unix.Signal(s)); err != nil {
+			if err := target.process.Signal(s); err != nil {
 				return struct{}{}, fmt.Errorf("send ReloadSignal=%d to process %d: %w", s, target.process.PID(), err)
 			}
 		}

@@ -138,7 +138,7 @@ func (t *transaction) goLive(ctx context.Context, is *situation, running *target
 	if err != nil {
 		return err
 	}
-	made, err := steps.Do(ctx, run, "stage", t.stage(running, is, look, all, todo))
+	made, err := steps.Do(ctx, run, "stage", t.stage(is, look, all, todo))
 	if err != nil {
 		return err
 	}
