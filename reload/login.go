@@ -22,15 +22,20 @@ func setLogin(u settings.Service, variables []string) error {
 		return nil
 	}
 	for _, v := range variables {
-		name, value, _ := strings.Cut(v, "=")
+		name, _, _ := strings.Cut(v, "=")
 		if _, set := os.LookupEnv(name); set || slices.Contains(u.UnsetEnvironment, name) || slices.Contains(u.UnsetEnvironment, v) {
 			continue
 		}
-		if err := os.Setenv(name, value); err != nil {
+		if err := setenv(v); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func setenv(assignment string) error {
+	name, value, _ := strings.Cut(assignment, "=")
+	return os.Setenv(name, value)
 }
 
 // filtersWithPrivileges is the systemd version that came to load seccomp filters

@@ -32,7 +32,18 @@ type Change struct {
 	user    User
 	ambient CapSet
 	caps    *capabilities.Caps // nil where no capability has to be kept
+
+	noNewPrivs bool
 }
+
+// DropsPrivileges says that CAP_SYS_ADMIN is lost on the way.
+func (c *Change) DropsPrivileges() bool {
+	return c.user.SetUID && c.user.UID != 0 && !c.ambient.Has(unix.CAP_SYS_ADMIN)
+}
+
+// SetNoNewPrivs makes Apply set no_new_privs, prctl(2), which it leaves as it is
+// otherwise.
+func (c *Change) SetNoNewPrivs() { c.noNewPrivs = true }
 
 // Prepare looks at the calling thread's capabilities and prepares to become u.
 // It must run where /proc is whole, which below ProcSubset=pid only the host's
@@ -79,12 +90,17 @@ func Become(u User) error {
 }
 
 // Apply makes the calling thread the user's: groups, then ids, then the ambient
-// set, which setresuid drops (capabilities(7)), put back. Bounding set,
-// inheritable set and no_new_privs stay as they are. The goroutine must be
+// set, which setresuid drops (capabilities(7)), put back. Bounding set and
+// inheritable set stay as they are. The goroutine must be
 // locked to the thread, and execve must be what it does next, whether Apply
 // fails (then to report it: exit) or not; see the package's word on threads.
 func (c *Change) Apply() error {
 	u := c.user
+	if c.noNewPrivs {
+		if err := raw(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
+			return c.failed("set no_new_privs", err)
+		}
+	}
 	if u.SetGroups {
 		if err := setgroups(u.Groups); err != nil {
 			return c.failed("setgroups", err)

@@ -27,6 +27,9 @@ type Service struct {
 	NoNewPrivileges       bool
 	IgnoreSIGPIPE         bool // true where nothing is said
 
+	NoLoginEnvironment bool     // SetLoginEnvironment=no: no USER, LOGNAME, HOME, SHELL
+	UnsetEnvironment   []string // "NAME" or "NAME=VALUE"
+
 	// Sandbox are the assignments that Forbids judges, in order, specifiers
 	// not done.
 	Sandbox []unitfile.Assignment
@@ -46,6 +49,7 @@ func (r *reader) service() error {
 	r.boolean("DynamicUser", &s.DynamicUser)
 	r.boolean("NoNewPrivileges", &s.NoNewPrivileges)
 	r.boolean("IgnoreSIGPIPE", &s.IgnoreSIGPIPE)
+	r.environment()
 	if a, ok := r.unit.Last("Service", "MountFlags"); ok {
 		if a.Value == "" || slices.Contains([]string{"shared", "slave", "private"}, a.Value) {
 			s.MountFlags = a.Value
@@ -57,6 +61,26 @@ func (r *reader) service() error {
 		return err
 	}
 	return r.directories()
+}
+
+// environment reads what is taken away from the environment. Like systemd it
+// leaves out a value that cannot be read.
+func (r *reader) environment() {
+	s := &r.set.Service
+	login := true
+	r.boolean("SetLoginEnvironment", &login)
+	s.NoLoginEnvironment = !login
+	for _, a := range r.unit.List("Service", "UnsetEnvironment") {
+		words, err := unitfile.Words(a.Value)
+		for i := 0; i < len(words) && err == nil; i++ {
+			words[i], err = r.spec.Expand(words[i])
+		}
+		if err != nil {
+			r.warn(a, "%v: ignored", err)
+			continue
+		}
+		s.UnsetEnvironment = append(s.UnsetEnvironment, words...)
+	}
 }
 
 var serviceTypes = []string{"simple", "exec", "forking", "oneshot", "dbus", "notify", "notify-reload", "idle"}

@@ -349,11 +349,16 @@ AmbientCapabilities=CAP_NET_BIND_SERVICE cap_chown
 CapabilityBoundingSet=~CAP_SYS_ADMIN
 NoNewPrivileges=yes
 IgnoreSIGPIPE=no
+SetLoginEnvironment=no
+UnsetEnvironment=GONE
+UnsetEnvironment=
+UnsetEnvironment=HOME "SHELL=/bin/%p"
 `)
 	want := Service{
 		Type: "notify", User: "web-web", Group: "www", SupplementaryGroups: []string{"a", "b", "c"},
 		WorkingDirectory: "/var/lib/web", WorkingDirectoryMissingOK: true, MountFlags: "slave",
 		AmbientCapabilities: 1<<10 | 1<<0, CapabilityBoundingSet: ^Capabilities(1 << 21), NoNewPrivileges: true,
+		NoLoginEnvironment: true, UnsetEnvironment: []string{"HOME", "SHELL=/bin/web"},
 	}
 	s.Service.Sandbox = nil
 	if d := cmp.Diff(want, s.Service); d != "" {
