@@ -1,9 +1,12 @@
 package nsmount
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"runtime"
 
@@ -14,11 +17,10 @@ import (
 
 // Namespace is a locked thread inside a mount namespace. Its root and working
 // directory are the namespace's root. It serves any goroutine, one call at a
-// time, and ends with Close.
+// time, and ends with Close. (The one that [Here] makes needs no thread.)
 type Namespace struct {
-	work chan func()
-	done chan struct{}
-	tid  int
+	work  chan func()
+	table *os.File // its mountinfo: an open one shows the same namespace to every thread
 }
 
 // Enter starts a thread in the mount namespace that ns means: a pidfd, or a
@@ -41,9 +43,16 @@ func EnterCopy(ns *os.File, p Propagation) (*Namespace, error) {
 	})
 }
 
-// Here starts a thread in the mount namespace that the process was started in.
+// Here serves calls in the mount namespace that the process was started in, with
+// its root and working directory. That is where every thread is that was not
+// moved, so no thread is set apart for it: nothing may be called there that
+// changes the thread.
 func Here() (*Namespace, error) {
-	return start(func() error { return nil })
+	n, err := newNamespace()
+	if err == nil {
+		go n.serve()
+	}
+	return n, err
 }
 
 func enter(ns *os.File) error {
@@ -68,7 +77,7 @@ func copyNamespace(p Propagation) error {
 }
 
 func start(prepare func() error) (*Namespace, error) {
-	n := &Namespace{work: make(chan func()), done: make(chan struct{})}
+	var n *Namespace
 	ready := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends here
@@ -77,21 +86,35 @@ func start(prepare func() error) (*Namespace, error) {
 			ready <- &OpError{Op: "unshare", Target: "thread", Flags: "fs", Err: err}
 			return
 		}
-		if err := prepare(); err != nil {
-			ready <- err
-			return
+		err := prepare()
+		if err == nil {
+			n, err = newNamespace()
 		}
-		n.tid = unix.Gettid()
-		ready <- nil
-		for f := range n.work {
-			f()
+		ready <- err
+		if err == nil {
+			n.serve()
 		}
-		close(n.done)
 	}()
 	if err := <-ready; err != nil {
 		return nil, err
 	}
 	return n, nil
+}
+
+// newNamespace is that of the calling thread; who serves it is still to be said.
+func newNamespace() (*Namespace, error) {
+	fd, err := unix.Open("/proc/thread-self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &OpError{Op: "open", Target: "/proc/thread-self/mountinfo", Err: err}
+	}
+	return &Namespace{work: make(chan func()), table: os.NewFile(uintptr(fd), "mountinfo")}, nil
+}
+
+// serve runs what Do hands over, until Close.
+func (n *Namespace) serve() {
+	for f := range n.work {
+		f()
+	}
 }
 
 // Do runs f on the namespace's thread and returns its error. When ctx ends
@@ -116,22 +139,26 @@ func (n *Namespace) Do(ctx context.Context, f func() error) error {
 // Close ends the thread. It does not wait for a call that hangs.
 func (n *Namespace) Close() error {
 	close(n.work)
-	return nil
+	return n.table.Close()
 }
 
 // File opens the mount namespace that the thread is in; the caller closes it.
 func (n *Namespace) File() (*os.File, error) {
-	return os.Open(fmt.Sprintf("/proc/self/task/%d/ns/mnt", n.tid))
+	var f *os.File
+	err := n.Do(context.Background(), func() (err error) {
+		f, err = os.Open("/proc/thread-self/ns/mnt")
+		return err
+	})
+	return f, err
 }
 
 // Table reads the mount table as the namespace's thread sees it.
 func (n *Namespace) Table() (*Table, error) {
-	path := fmt.Sprintf("/proc/self/task/%d/mountinfo", n.tid)
-	data, err := os.ReadFile(path)
-	if err != nil {
+	data := bytes.NewBuffer(make([]byte, 0, 1<<14)) // some hundred mounts
+	if _, err := data.ReadFrom(io.NewSectionReader(n.table, 0, math.MaxInt64)); err != nil {
 		return nil, fmt.Errorf("read mount table: %w", err)
 	}
-	return ParseTable(data)
+	return ParseTable(data.Bytes())
 }
 
 // Unshare puts the calling thread into a mount namespace of its own whose

@@ -90,18 +90,32 @@ type carrySource struct {
 	base  bool
 }
 
+// findTop finds the mount that the hierarchy is on, in the table.
+func (c *carrySource) findTop(s *Survey, table *nsmount.Table) error {
+	id, _, err := nsmount.MountID(c.dir)
+	if err != nil {
+		return err
+	}
+	top, ok := table.ByID(id)
+	if !ok {
+		return fmt.Errorf("mount %d of the base is not in the mount table", id)
+	}
+	c.table, c.top = table, top
+	c.root = path.Join(top.Root, strings.TrimPrefix(s.Point, top.Point))
+	return nil
+}
+
 // carry finds the mounts to carry and clones them out. The unit's own win over
 // the base's at the same place. What an earlier generation took from the base is
 // carried only while the base has it.
-func (v *View) carry(ctx context.Context, s *Survey, live, peeled *nsmount.Namespace, own carrySource, base peeledBase, fromBase func(h, rel string) bool) error {
+func (v *View) carry(ctx context.Context, s *Survey, own, below carrySource) error {
 	s.prints = prints(own.table, s.Point)
 	if p := unbindable(own.table, s.Point); p != "" {
 		return fmt.Errorf("carry mount %q: it is unbindable, and cloning would drop it in silence: make it private (mount --make-private %s)", p, p)
 	}
-	below := carrySource{ns: peeled, table: base.table, top: base.mount, dir: base.dir, root: base.root, base: true}
+	fromBase := v.options.FromBase
 	taken := map[string]bool{}
 	if len(s.Overlays) > 0 {
-		own.ns, own.root = live, own.top.Root
 		mine, err := v.collect(ctx, s, own, func(rel string) bool {
 			return fromBase == nil || !fromBase(s.Path, rel)
 		})
@@ -121,7 +135,7 @@ func (v *View) carry(ctx context.Context, s *Survey, live, peeled *nsmount.Names
 	slices.SortStableFunc(s.Carried, func(a, b Carried) int { return strings.Compare(a.Path, b.Path) })
 	for i := range s.Carried {
 		if s.Carried[i].How == Replaced {
-			if err := v.replace(ctx, s, &s.Carried[i], peeled, base.table, live, own); err != nil {
+			if err := v.replace(ctx, s, &s.Carried[i], own, below); err != nil {
 				return err
 			}
 		}
@@ -193,7 +207,7 @@ func (v *View) take(ctx context.Context, from carrySource, child *nsmount.Mount,
 }
 
 func (v *View) classify(from carrySource, m *nsmount.Mount, rel string, f *os.File) (Carried, error) {
-	c := Carried{Path: rel, How: Cloned, FSType: m.FSType, Source: m.Source, attr: m.Attr, shared: m.Shared != 0}
+	c := Carried{Path: rel, How: Cloned, FSType: m.FSType, Source: m.Source, attr: m.Attr, shared: m.Shared != 0 && !from.base}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return c, err
@@ -253,24 +267,23 @@ const maxCopy = 16 << 20
 // replace carries a mount whose root was removed: its source was replaced by a
 // rename, as most programs write files. What stands at the source path now is
 // taken; where nothing does, a file is copied.
-func (v *View) replace(ctx context.Context, s *Survey, c *Carried, peeled *nsmount.Namespace, table *nsmount.Table, live *nsmount.Namespace, own carrySource) error {
-	gone := s.deletedMount(own.table, table, c)
+func (v *View) replace(ctx context.Context, s *Survey, c *Carried, own, below carrySource) error {
+	gone := s.deletedMount(own.table, below.table, c)
 	if gone == nil {
 		return fmt.Errorf("carry mount %q: it is gone from the mount table, try again", path.Join(s.Point, c.Path))
 	}
 	source := strings.TrimSuffix(gone.Root, "//deleted")
-	err := peeled.Do(ctx, func() error { return v.bindSource(c, table, gone, source) })
+	err := below.ns.Do(ctx, func() error { return v.bindSource(c, below.table, gone, source) })
 	if err == nil {
 		return nil
 	}
 	if c.dir {
 		return fmt.Errorf("carry mount %q: its source directory %q was removed and nothing stands in its place (%w): put it back, or restart the service", gone.Point, source, err)
 	}
-	ns, dir := live, own.dir
 	if c.FromBase {
 		return fmt.Errorf("carry mount %q: its source %q was removed from the host: mount it again there", gone.Point, source)
 	}
-	return ns.Do(ctx, func() error { return c.readContent(dir, gone.Point) })
+	return own.ns.Do(ctx, func() error { return c.readContent(own.dir, gone.Point) })
 }
 
 // deletedMount finds the mount again that c was made from.

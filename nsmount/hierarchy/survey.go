@@ -7,7 +7,7 @@ import (
 	"io"
 	"os"
 	"path"
-	"strings"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -144,29 +144,95 @@ func (v *View) Has(name string) bool {
 // of the namespace; nothing changes in the namespace itself.
 func Take(ctx context.Context, ns *os.File, live *nsmount.Namespace, o Options) (*View, error) {
 	v := &View{options: o}
-	peeled, err := nsmount.EnterCopy(ns, nsmount.Slave)
-	if err != nil {
-		return nil, fmt.Errorf("copy the mount namespace: %w", err)
-	}
-	defer peeled.Close()
-	table, err := live.Table()
-	if err != nil {
-		return nil, err
-	}
 	for _, h := range o.Hierarchies {
-		s := &Survey{Path: h}
-		v.Surveys = append(v.Surveys, s)
-		if err := v.survey(ctx, s, live, peeled, table, o); err != nil {
-			_ = v.Close()
-			return nil, fmt.Errorf("survey %q: %w", h, err)
-		}
+		v.Surveys = append(v.Surveys, &Survey{Path: h})
 	}
-	err = peeled.Do(ctx, v.readOSRelease)
-	if err != nil {
+	if err := v.survey(ctx, ns, live); err != nil {
 		_ = v.Close()
 		return nil, err
 	}
 	return v, nil
+}
+
+// survey looks at all hierarchies in the live namespace, then at all of their bases
+// in the peeled copy. Where there is nothing to peel no copy is made.
+func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace) error {
+	table, err := live.Table()
+	if err != nil {
+		return err
+	}
+	seen := make([]carrySource, len(v.Surveys))
+	bases := make([]carrySource, len(v.Surveys))
+	defer closeDirs(seen, bases)
+	err = live.Do(ctx, func() error {
+		return v.each(func(i int, s *Survey) (err error) {
+			seen[i], err = v.look(s, live, table)
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	peeled := live
+	if v.overlaid() {
+		if peeled, err = nsmount.EnterCopy(ns, nsmount.Slave); err != nil {
+			return fmt.Errorf("copy the mount namespace: %w", err)
+		}
+		defer peeled.Close()
+	}
+	err = peeled.Do(ctx, func() error {
+		err := v.each(func(i int, s *Survey) (err error) {
+			bases[i], err = v.peel(s, peeled)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return v.readOSRelease()
+	})
+	if err != nil {
+		return err
+	}
+	if peeled != live {
+		if table, err = peeled.Table(); err != nil {
+			return err
+		}
+	}
+	return v.each(func(i int, s *Survey) error {
+		if err := bases[i].findTop(s, table); err != nil {
+			return err
+		}
+		s.BaseWritable = !bases[i].top.SuperReadOnly() || bases[i].top.FSType == "overlay"
+		return v.carry(ctx, s, seen[i], bases[i])
+	})
+}
+
+// each calls f for every hierarchy that is there.
+func (v *View) each(f func(i int, s *Survey) error) error {
+	for i, s := range v.Surveys {
+		if s.Err != nil {
+			continue
+		}
+		if err := f(i, s); err != nil {
+			return fmt.Errorf("survey %q: %w", s.Path, err)
+		}
+	}
+	return nil
+}
+
+// overlaid says that there is something to peel.
+func (v *View) overlaid() bool {
+	return slices.ContainsFunc(v.Surveys, func(s *Survey) bool { return len(s.Overlays) > 0 })
+}
+
+func closeDirs(all ...[]carrySource) {
+	for _, sources := range all {
+		for _, c := range sources {
+			if c.dir != nil {
+				_ = c.dir.Close()
+			}
+		}
+	}
 }
 
 // Again takes the view once more, with the same options.
@@ -174,36 +240,23 @@ func (v *View) Again(ctx context.Context, ns *os.File, live *nsmount.Namespace) 
 	return Take(ctx, ns, live, v.options)
 }
 
-// survey looks at one hierarchy: the stack in the live namespace, the base in
-// the peeled copy, and everything below both.
-func (v *View) survey(ctx context.Context, s *Survey, live, peeled *nsmount.Namespace, table *nsmount.Table, o Options) error {
-	var top *nsmount.Mount
-	var dir *os.File
-	err := live.Do(ctx, func() (err error) {
-		dir, top, err = s.find(table)
-		return err
-	})
+// look finds the hierarchy in the live namespace, and the stack on it. Must run
+// on a thread there.
+func (v *View) look(s *Survey, live *nsmount.Namespace, table *nsmount.Table) (carrySource, error) {
+	dir, top, err := s.find(table)
 	if err != nil || s.Err != nil {
-		return err
+		return carrySource{}, err
 	}
-	defer dir.Close()
+	own := carrySource{ns: live, table: table, top: top, dir: dir, root: top.Root}
+	s.attr, s.shared = top.Attr, top.Shared != 0
 	s.stack(table, top)
 	if err := s.uncovered(table); err != nil {
-		return err
+		return own, err
 	}
-	base, err := v.peel(ctx, s, peeled)
-	if err != nil {
-		return err
-	}
-	defer base.dir.Close()
 	if len(s.Overlays) > 0 {
-		err = live.Do(ctx, func() error { return v.keepOld(s, dir, table, top) })
-		if err != nil {
-			return err
-		}
+		err = v.keepOld(s, dir, table, top)
 	}
-	s.attr, s.shared = top.Attr, top.Shared != 0
-	return v.carry(ctx, s, live, peeled, carrySource{table: table, top: top, dir: dir}, base, o.FromBase)
+	return own, err
 }
 
 // find opens the hierarchy and finds the mount that it is on. A hierarchy that
@@ -279,61 +332,31 @@ func (s *Survey) uncovered(table *nsmount.Table) error {
 	return nil
 }
 
-// peeledBase is the hierarchy in the copy of the namespace, after the overlays
-// were taken off.
-type peeledBase struct {
-	dir   *os.File
-	mount *nsmount.Mount
-	table *nsmount.Table
-	root  string // of the hierarchy within its file system
-}
-
 // peel takes the overlays off in the copy of the namespace and clones the base.
-func (v *View) peel(ctx context.Context, s *Survey, peeled *nsmount.Namespace) (peeledBase, error) {
-	var b peeledBase
-	var id int
-	err := peeled.Do(ctx, func() error {
-		for range s.Overlays {
-			dir, err := nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY)
-			if err != nil {
-				return err
-			}
-			err = nsmount.DetachTop(dir)
-			dir.Close()
-			if err != nil {
-				return fmt.Errorf("peel overlay in a copy of the namespace: %w", err)
-			}
-		}
-		var err error
-		b.dir, err = nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY)
+// Must run on a thread there.
+func (v *View) peel(s *Survey, peeled *nsmount.Namespace) (carrySource, error) {
+	below := carrySource{ns: peeled, base: true}
+	for range s.Overlays {
+		dir, err := nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil {
-			return err
+			return below, err
 		}
-		if id, _, err = nsmount.MountID(b.dir); err != nil {
-			return err
-		}
-		t, err := nsmount.CloneDir(b.dir, false, 0)
+		err = nsmount.DetachTop(dir)
+		dir.Close()
 		if err != nil {
-			return fmt.Errorf("clone base: %w", err)
+			return below, fmt.Errorf("peel overlay in a copy of the namespace: %w", err)
 		}
-		s.Base = v.own(t)
-		return s.Base.SetPropagation(nsmount.Private, false)
-	})
+	}
+	var err error
+	if below.dir, err = nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY); err != nil {
+		return below, err
+	}
+	t, err := nsmount.CloneDir(below.dir, false, 0)
 	if err != nil {
-		return b, err
+		return below, fmt.Errorf("clone base: %w", err)
 	}
-	b.table, err = peeled.Table()
-	if err != nil {
-		return b, err
-	}
-	m, ok := b.table.ByID(id)
-	if !ok {
-		return b, fmt.Errorf("mount %d of the base is not in the mount table", id)
-	}
-	b.mount = m
-	b.root = path.Join(m.Root, strings.TrimPrefix(s.Point, m.Point))
-	s.BaseWritable = !m.SuperReadOnly() || m.FSType == "overlay"
-	return b, nil
+	s.Base = v.own(t)
+	return below, s.Base.SetPropagation(nsmount.Private, false)
 }
 
 // keepOld clones what is visible now, for the way back. A tree with locked
