@@ -127,6 +127,7 @@ func TestAdoptHardened(t *testing.T) {
 // prepare ships the extensions and returns the text of the unit.
 func (u *hardened) prepare() string {
 	u.t.Helper()
+	u.flags = "-pause 200us"
 	u.ship("tool", files{u.file: "version 0\n"})
 	settings := "ExtensionDirectories=%D/tool\n" + u.settings + keepOffLine + reloadLine
 	if u.ours != "" {
@@ -148,7 +149,7 @@ func (u *hardened) prepare() string {
 	for p := range u.carried {
 		reads = append(reads, p)
 	}
-	return u.text("-pause 200us", settings, reads...)
+	return u.text(settings, reads...)
 }
 
 // checkReads waits for the new version, and looks at what was read since the last check: at the carried mounts

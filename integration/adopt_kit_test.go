@@ -27,7 +27,9 @@ type adoptee struct {
 	c    *rig.Container
 	dir  string // that its extensions lie in
 	unit string
-	pid  rig.PID
+	// flags of the test service
+	flags string
+	pid   rig.PID
 }
 
 // newAdoptee makes a directory for the extensions of a unit that is started later.
@@ -91,15 +93,15 @@ func (a *adoptee) start(settings string, reads ...string) {
 // startWith is start without the lines that every adopted unit has.
 func (a *adoptee) startWith(settings string, reads ...string) {
 	a.t.Helper()
-	a.c.WriteUnit(a.unit, a.text("", settings, reads...))
+	a.c.WriteUnit(a.unit, a.text(settings, reads...))
 	a.c.Systemctl("start", a.unit)
 	a.pid = a.c.MainPID(a.unit)
 }
 
 // text is the unit's.
-func (a *adoptee) text(flags, settings string, reads ...string) string {
+func (a *adoptee) text(settings string, reads ...string) string {
 	name := strings.TrimSuffix(a.unit, ".service")
-	exec := fmt.Sprintf("testservice -notify -control /run/%s/control %s", name, flags)
+	exec := fmt.Sprintf("testservice -notify -control /run/%s/control %s", name, a.flags)
 	for _, r := range reads {
 		exec += " -read " + r
 	}
