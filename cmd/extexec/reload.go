@@ -24,9 +24,13 @@ func newReload(a *app) *cobra.Command {
 		Long: `Reload resolves again what the unit and the flags of "extexec run" ask for: it
 picks the newest versions, builds the new overlays aside, and exchanges them
 inside the service's running mount namespace. No lookup ever misses a file, and
-the process is not restarted. Afterwards ReloadCommand= is run and ReloadSignal=
-is sent, which the unit has in [X-Extexec]. When something fails, the old state
-stays, or comes back.
+the process is not restarted. When something fails, the old state stays, or comes
+back.
+
+In [X-Extexec] of the unit, ReloadCheck= must succeed before anything goes live,
+ReloadCommand= and ReloadSignal= tell the service to read again, and ReloadVerify=
+must succeed afterwards. A version that fails the check or the verify is not picked
+again.
 
 NAME is that of a unit, where ".service" may be left out, or what "extexec run
 --name" said. Without a NAME it reloads the service of $MAINPID: that is what a
@@ -72,7 +76,7 @@ overlay is made anew even then: it may hold on to a file that was replaced.`,
 	}
 	c.ValidArgsFunction = completeNames(&dirs)
 	f := c.Flags()
-	f.BoolVar(&o.Force, "force", false, "exchange although nothing has changed, as a new generation")
+	f.BoolVar(&o.Force, "force", false, "exchange although nothing has changed, as a new generation, and pick what was refused before, too")
 	f.BoolVar(&o.IfChanged, "if-changed", false, "do nothing at all where nothing has changed: no ReloadCommand= and no ReloadSignal= either")
 	f.DurationVar(&o.LockWait, "lock-wait", 30*time.Second, "wait for another reload of the same name for `TIME` at most")
 	dirs.flag(c)

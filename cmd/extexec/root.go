@@ -113,6 +113,7 @@ Exit codes:
     0   done, or nothing to do
     1   refused or failed, nothing changed
     2   usage
+    3   a check failed, nothing changed
     4   taken back: the old state is live
     5   the undo failed too: "extexec status" says what is left
    75   another reload holds the lock
