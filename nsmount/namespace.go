@@ -220,14 +220,26 @@ func OpenBelow(dir *os.File, rel string, flags int) (*os.File, error) {
 	return lookup.Open(dir, rel, flags, lookup.Beneath)
 }
 
-// MountID is the id of the mount that f lies on, as in the mount table of its
-// namespace (statx(2), STATX_MNT_ID, Linux 5.8), and whether f is its root.
-func MountID(f *os.File) (id int, root bool, err error) {
+// Location is where a descriptor stands.
+type Location struct {
+	Mount int  // id of the mount that it lies on, as in its namespace's table
+	Root  bool // it is that mount's root
+	Dir   bool // it is a directory
+}
+
+// Locate tells where f stands (statx(2), STATX_MNT_ID, Linux 5.8). The file system
+// is not asked: one that the service serves itself (FUSE) could keep us waiting.
+func Locate(f *os.File) (Location, error) {
 	var st unix.Statx_t
-	err = unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID|unix.STATX_TYPE, &st)
+	const flags = unix.AT_EMPTY_PATH | unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT | unix.AT_STATX_DONT_SYNC
+	err := unix.Statx(int(f.Fd()), "", flags, unix.STATX_MNT_ID|unix.STATX_TYPE, &st)
 	runtime.KeepAlive(f)
 	if err != nil {
-		return 0, false, &OpError{Op: "statx", Target: f.Name(), Err: err}
+		return Location{}, &OpError{Op: "statx", Target: f.Name(), Err: err}
 	}
-	return int(st.Mnt_id), st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+	return Location{
+		Mount: int(st.Mnt_id),
+		Root:  st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0,
+		Dir:   st.Mode&unix.S_IFMT == unix.S_IFDIR,
+	}, nil
 }

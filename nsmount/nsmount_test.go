@@ -108,11 +108,11 @@ func TestAttributesBeforeAttach(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		id, root, err := nsmount.MountID(spot.Dir())
-		if err != nil || !root {
+		at, err := nsmount.Locate(spot.Dir())
+		if err != nil || !at.Root || !at.Dir {
 			t.Errorf("the spot is no mount's root: %v", err)
 		}
-		m, ok := table.ByID(id)
+		m, ok := table.ByID(at.Mount)
 		if !ok || m.Attr != all || m.Source != "attributes" {
 			t.Errorf("mounted as %+v, want the attributes %v", m, all)
 		}

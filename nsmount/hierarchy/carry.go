@@ -92,13 +92,13 @@ type carrySource struct {
 
 // findTop finds the mount that the hierarchy is on, in the table.
 func (c *carrySource) findTop(s *Survey, table *nsmount.Table) error {
-	id, _, err := nsmount.MountID(c.dir)
+	at, err := nsmount.Locate(c.dir)
 	if err != nil {
 		return err
 	}
-	top, ok := table.ByID(id)
+	top, ok := table.ByID(at.Mount)
 	if !ok {
-		return fmt.Errorf("mount %d of the base is not in the mount table", id)
+		return fmt.Errorf("mount %d of the base is not in the mount table", at.Mount)
 	}
 	c.table, c.top = table, top
 	c.root = path.Join(top.Root, strings.TrimPrefix(s.Point, top.Point))
@@ -188,16 +188,17 @@ func (v *View) take(ctx context.Context, from carrySource, child *nsmount.Mount,
 			return err
 		}
 		defer f.Close()
-		id, isRoot, err := nsmount.MountID(f)
+		at, err := nsmount.Locate(f)
 		if err != nil {
 			return err
 		}
-		m, ok := from.table.ByID(id)
-		if !ok || !isRoot || m.Point != child.Point {
+		m, ok := from.table.ByID(at.Mount)
+		if !ok || !at.Root || m.Point != child.Point {
 			return nil
 		}
 		visible = m
 		c, err = v.classify(from, m, rel, f)
+		c.dir = at.Dir
 		return err
 	})
 	if err != nil {
@@ -208,11 +209,6 @@ func (v *View) take(ctx context.Context, from carrySource, child *nsmount.Mount,
 
 func (v *View) classify(from carrySource, m *nsmount.Mount, rel string, f *os.File) (Carried, error) {
 	c := Carried{Path: rel, How: Cloned, FSType: m.FSType, Source: m.Source, attr: m.Attr, shared: m.Shared != 0 && !from.base}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return c, err
-	}
-	c.dir = st.Mode&unix.S_IFMT == unix.S_IFDIR
 	self := m.Major == from.top.Major && m.Minor == from.top.Minor && m.Root == path.Join(from.root, rel)
 	switch {
 	case m.Deleted():
@@ -310,14 +306,14 @@ func (v *View) bindSource(c *Carried, table *nsmount.Table, gone *nsmount.Mount,
 		if m.Major != gone.Major || m.Minor != gone.Minor || !below || m.Deleted() {
 			continue
 		}
-		if err = v.bindAt(c, table, m, path.Join(m.Point, rel)); err == nil {
+		if err = v.bindAt(c, m, path.Join(m.Point, rel)); err == nil {
 			return nil
 		}
 	}
 	return err
 }
 
-func (v *View) bindAt(c *Carried, table *nsmount.Table, m *nsmount.Mount, at string) error {
+func (v *View) bindAt(c *Carried, m *nsmount.Mount, at string) error {
 	root, err := nsmount.OpenInRoot("/", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return err
@@ -328,18 +324,14 @@ func (v *View) bindAt(c *Carried, table *nsmount.Table, m *nsmount.Mount, at str
 		return err
 	}
 	defer f.Close()
-	id, _, err := nsmount.MountID(f)
+	where, err := nsmount.Locate(f)
 	if err != nil {
 		return err
 	}
-	if id != m.ID {
+	if where.Mount != m.ID {
 		return fmt.Errorf("%q is covered by another mount", at)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return err
-	}
-	if c.dir != (st.Mode&unix.S_IFMT == unix.S_IFDIR) {
+	if c.dir != where.Dir {
 		return fmt.Errorf("%q is of another type now", at)
 	}
 	t, err := nsmount.CloneDir(f, false, c.attr&^(nsmount.AttrNoAtime|nsmount.AttrStrictAtime))
@@ -347,7 +339,6 @@ func (v *View) bindAt(c *Carried, table *nsmount.Table, m *nsmount.Mount, at str
 		return err
 	}
 	c.tree = v.own(t)
-	_ = table
 	return propagate(t, false, c.shared)
 }
 

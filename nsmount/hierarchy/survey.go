@@ -276,18 +276,18 @@ func (s *Survey) find(table *nsmount.Table) (*os.File, *nsmount.Mount, error) {
 		}
 		return nil, nil, nil
 	}
-	id, isRoot, err := nsmount.MountID(dir)
+	at, err := nsmount.Locate(dir)
 	if err != nil {
 		dir.Close()
 		return nil, nil, err
 	}
-	m, ok := table.ByID(id)
+	m, ok := table.ByID(at.Mount)
 	if !ok {
 		dir.Close()
-		return nil, nil, fmt.Errorf("mount %d of %q is not in the mount table: it changed while it was read, try again", id, s.Path)
+		return nil, nil, fmt.Errorf("mount %d of %q is not in the mount table: it changed while it was read, try again", at.Mount, s.Path)
 	}
 	s.Point = m.Point
-	if !isRoot {
+	if !at.Root {
 		// The path of a descriptor is the kernel's, not the service's to choose;
 		// it is used for messages and to compare with the mount table only.
 		s.Point, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
