@@ -1,12 +1,9 @@
 package reload
 
 import (
-	"fmt"
 	"os"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/extexec/extexec/service"
 	"github.com/extexec/extexec/service/credential"
@@ -50,13 +47,9 @@ func impliedNoNewPrivs(change *credential.Change) error {
 	if !change.DropsPrivileges() {
 		return nil
 	}
-	mode, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
-	if err != nil {
-		return fmt.Errorf("look for a seccomp filter: %w", err)
-	}
-	const filter = 2 // SECCOMP_MODE_FILTER
-	if mode != filter {
-		return nil
+	filtered, err := haveFilter()
+	if err != nil || !filtered {
+		return err
 	}
 	if version, ok := service.ManagerVersion(); !ok || version < filtersWithPrivileges {
 		change.SetNoNewPrivs()

@@ -31,8 +31,10 @@ type RunOptions struct {
 	Argv   []string
 	Argv0  string // what the command is told to be called; "" is Argv[0]
 	Limits nsmount.Limits
-	Warn   func(string)             `json:"-"`
-	Hook   func(point string) error `json:"-"`
+	// Probe fills in Limits. A seccomp filter may kill in it: not before a look at the sandbox.
+	Probe func() nsmount.Limits    `json:"-"`
+	Warn  func(string)             `json:"-"`
+	Hook  func(point string) error `json:"-"`
 }
 
 // Run lays the extensions over a mount namespace of the calling process's own and
@@ -58,12 +60,13 @@ type start struct {
 	RunOptions
 	run     *steps.Run
 	systemd bool
+	own     string // unit that we were started for
 	name    string
 	host    *nsmount.Namespace
 	lock    *state.Lock
 }
 
-// start reads like DESIGN 4.6.
+// start reads like docs/architecture.md, "One start".
 func (s *start) start(ctx context.Context) error {
 	run := s.run
 	if os.Geteuid() != 0 {
@@ -72,8 +75,17 @@ func (s *start) start(ctx context.Context) error {
 	if err := s.identify(); err != nil {
 		return err
 	}
-	var err error
+	err := s.beforeFilter()
+	if err != nil {
+		return &ExitError{ExitNamespace, err}
+	}
+	if s.Probe != nil {
+		s.Limits = s.Probe()
+	}
 	if s.host, err = hostView(s.systemd); err != nil {
+		if forbidden := s.forbiddenHere(); forbidden != nil {
+			err = forbidden
+		}
 		return &ExitError{ExitNamespace, err}
 	}
 	run.Own(s.host)
@@ -118,12 +130,14 @@ func (s *start) start(ctx context.Context) error {
 
 // identify settles the unit and the name.
 func (s *start) identify() error {
-	if s.Unit == "" && s.systemd {
-		unit, err := ownUnit()
-		if err != nil {
+	if s.systemd {
+		var err error
+		if s.own, err = ownUnit(); err != nil {
 			return &ExitError{ExitNamespace, err}
 		}
-		s.Unit = unit
+	}
+	if s.Unit == "" {
+		s.Unit = s.own
 	}
 	s.name = s.Name
 	if s.name == "" {
@@ -180,8 +194,13 @@ func (s *start) read() steps.Step[*situation] {
 			if is.memory, err = s.lock.Memory(); err != nil {
 				return err
 			}
-			is.settings, err = settingsFor(s.Unit, s.Flags)
-			return err
+			if is.settings, err = settingsFor(s.Unit, s.Flags); err != nil {
+				return &ExitError{ExitNamespace, err}
+			}
+			if err := s.forbidden(is.settings); err != nil {
+				return &ExitError{ExitNamespace, err}
+			}
+			return nil
 		})
 		s.warn(is.settings.Warnings...)
 		return is, err

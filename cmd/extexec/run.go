@@ -60,7 +60,7 @@ it, of which the newest is picked (systemd.v(7)).`,
 					return fmt.Errorf("find unit file %q: %w", o.Unit, err)
 				}
 			}
-			o.Argv, o.Limits = args, nsmount.Probe()
+			o.Argv, o.Probe = args, nsmount.Probe
 			o.Warn = func(text string) { a.log.Warn(text) }
 			return runError(reload.Run(c.Context(), o))
 		},
