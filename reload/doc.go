@@ -1,7 +1,7 @@
 // Package reload is the transaction: from what a service asks for to what it
 // sees. [Reload] exchanges the extensions of a running service, [Run] starts a
-// command with them. Both read as DESIGN lists their steps; each step has its
-// inverse beside it (internal/steps).
+// command with them. Both read as docs/architecture.md lists their steps; each step
+// has its inverse beside it (internal/steps).
 //
 // # Contract
 //

@@ -70,7 +70,7 @@ type transaction struct {
 	changed bool // the exchange was made
 }
 
-// reload reads like the list of DESIGN 4.5.
+// reload reads like the list in docs/architecture.md, "One reload".
 func (t *transaction) reload(ctx context.Context) error {
 	run := t.run
 	var err error

@@ -115,6 +115,20 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+func TestNameAndVersion(t *testing.T) {
+	for _, c := range []struct{ name, version, want string }{
+		{"tools", "", "tools"},
+		{"web_2", "2", "web 2"},
+		{"web_2.1_x86-64+3-1", "2.1", "web 2.1"},
+		{"web", "2", "web 2"},
+		{"a_1_1", "1", "a 1"},
+	} {
+		if got := nameAndVersion(&state.Extension{Name: c.name, Version: c.version}); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
 func TestListAndStatus(t *testing.T) {
 	dir := t.TempDir()
 	if code, out, _ := call("list", "--state-dir", dir); code != exitOK || out != "Nothing has extensions of ours.\n" {

@@ -108,11 +108,14 @@ func extensions(g state.Generation) string {
 	return strings.Join(all, ", ")
 }
 
+// nameAndVersion says the version once: the name of an entry in a .v/ directory has
+// it too.
 func nameAndVersion(e *state.Extension) string {
 	if e.Version == "" {
 		return e.Name
 	}
-	return e.Name + " " + e.Version
+	name, _, _ := strings.Cut(e.Name, "_"+e.Version)
+	return name + " " + e.Version
 }
 
 // number is a number in a table, nothing for 0.

@@ -265,7 +265,7 @@ func TestCarriedKinds(t *testing.T) {
 	}
 }
 
-// TestHiddenStaysHidden is the leak of DESIGN 4.4: what a carried mount hides
+// TestHiddenStaysHidden is the leak that locking is for: what a carried mount hides
 // is never seen, neither by path, nor through a directory that was opened before,
 // nor below a carried directory.
 func TestHiddenStaysHidden(t *testing.T) {
