@@ -20,6 +20,7 @@ import (
 // time, and ends with Close. (The one that [Here] makes needs no thread.)
 type Namespace struct {
 	work  chan func()
+	task  string   // its directory in /proc, as the caller of Enter sees it
 	table *os.File // its mountinfo: an open one shows the same namespace to every thread
 }
 
@@ -48,7 +49,7 @@ func EnterCopy(ns *os.File, p Propagation) (*Namespace, error) {
 // moved, so no thread is set apart for it: nothing may be called there that
 // changes the thread.
 func Here() (*Namespace, error) {
-	n, err := newNamespace()
+	n, err := newNamespace("/proc/thread-self")
 	if err == nil {
 		go n.serve()
 	}
@@ -77,37 +78,47 @@ func copyNamespace(p Propagation) error {
 }
 
 func start(prepare func() error) (*Namespace, error) {
-	var n *Namespace
-	ready := make(chan error, 1)
+	type result struct {
+		tid int
+		err error
+	}
+	ready, work := make(chan result, 1), make(chan *Namespace)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends here
 		// setns(2) with CLONE_NEWNS is EINVAL while root and cwd are shared.
-		if err := unix.Unshare(unix.CLONE_FS); err != nil {
-			ready <- &OpError{Op: "unshare", Target: "thread", Flags: "fs", Err: err}
-			return
+		err := unix.Unshare(unix.CLONE_FS)
+		if err != nil {
+			err = &OpError{Op: "unshare", Target: "thread", Flags: "fs", Err: err}
+		} else {
+			err = prepare()
 		}
-		err := prepare()
-		if err == nil {
-			n, err = newNamespace()
-		}
-		ready <- err
-		if err == nil {
+		ready <- result{unix.Gettid(), err}
+		if n := <-work; n != nil {
 			n.serve()
 		}
 	}()
-	if err := <-ready; err != nil {
+	defer close(work)
+	r := <-ready
+	if r.err != nil {
+		return nil, r.err
+	}
+	n, err := newNamespace(fmt.Sprintf("/proc/self/task/%d", r.tid))
+	if err != nil {
 		return nil, err
 	}
+	work <- n
 	return n, nil
 }
 
-// newNamespace is that of the calling thread; who serves it is still to be said.
-func newNamespace() (*Namespace, error) {
-	fd, err := unix.Open("/proc/thread-self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// newNamespace is that of a thread, given by its directory in the caller's /proc;
+// who serves it is still to be said. The directory is never opened by the thread
+// itself: what is mounted on /proc in its namespace may be the service's own.
+func newNamespace(task string) (*Namespace, error) {
+	fd, err := unix.Open(task+"/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &OpError{Op: "open", Target: "/proc/thread-self/mountinfo", Err: err}
+		return nil, &OpError{Op: "open", Target: task + "/mountinfo", Err: err}
 	}
-	return &Namespace{work: make(chan func()), table: os.NewFile(uintptr(fd), "mountinfo")}, nil
+	return &Namespace{work: make(chan func()), task: task, table: os.NewFile(uintptr(fd), "mountinfo")}, nil
 }
 
 // serve runs what Do hands over, until Close.
@@ -143,14 +154,7 @@ func (n *Namespace) Close() error {
 }
 
 // File opens the mount namespace that the thread is in; the caller closes it.
-func (n *Namespace) File() (*os.File, error) {
-	var f *os.File
-	err := n.Do(context.Background(), func() (err error) {
-		f, err = os.Open("/proc/thread-self/ns/mnt")
-		return err
-	})
-	return f, err
-}
+func (n *Namespace) File() (*os.File, error) { return os.Open(n.task + "/ns/mnt") }
 
 // Table reads the mount table as the namespace's thread sees it.
 func (n *Namespace) Table() (*Table, error) {

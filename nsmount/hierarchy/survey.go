@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -166,8 +165,23 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 	defer closeDirs(seen, bases)
 	err = live.Do(ctx, func() error {
 		return v.each(func(i int, s *Survey) (err error) {
-			seen[i], err = v.look(s, live, table)
+			seen[i].dir, err = s.open()
 			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	err = v.each(func(i int, s *Survey) error { return s.look(&seen[i], live, table) })
+	if err != nil {
+		return err
+	}
+	err = live.Do(ctx, func() error {
+		return v.each(func(i int, s *Survey) error {
+			if len(s.Overlays) == 0 {
+				return nil
+			}
+			return v.keepOld(s, seen[i].dir, table, seen[i].top)
 		})
 	})
 	if err != nil {
@@ -240,62 +254,45 @@ func (v *View) Again(ctx context.Context, ns *os.File, live *nsmount.Namespace) 
 	return Take(ctx, ns, live, v.options)
 }
 
-// look finds the hierarchy in the live namespace, and the stack on it. Must run
-// on a thread there.
-func (v *View) look(s *Survey, live *nsmount.Namespace, table *nsmount.Table) (carrySource, error) {
-	dir, top, err := s.find(table)
-	if err != nil || s.Err != nil {
-		return carrySource{}, err
+// open opens the hierarchy, on a thread in the live namespace. One that is not
+// there is no error yet: no layer may want it.
+func (s *Survey) open() (*os.File, error) {
+	dir, err := nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		s.Err = fmt.Errorf("hierarchy %q does not exist in the service's root: create it (mkdir -m 0755 %s) or leave it out with Hierarchies=", s.Path, s.Path)
+	case errors.Is(err, unix.ENOTDIR):
+		s.Err = fmt.Errorf("hierarchy %q is not a directory in the service's root: replace it by one or leave it out with Hierarchies=", s.Path)
+	case errors.Is(err, unix.ELOOP):
+		s.Err = fmt.Errorf("hierarchy %q is a loop of symbolic links in the service's root: mend the link or leave it out with Hierarchies=", s.Path)
+	default:
+		return dir, err
 	}
-	own := carrySource{ns: live, table: table, top: top, dir: dir, root: top.Root}
-	s.attr, s.shared = top.Attr, top.Shared != 0
-	s.stack(table, top)
-	if err := s.uncovered(table); err != nil {
-		return own, err
-	}
-	if len(s.Overlays) > 0 {
-		err = v.keepOld(s, dir, table, top)
-	}
-	return own, err
+	return nil, nil
 }
 
-// find opens the hierarchy and finds the mount that it is on. A hierarchy that
-// is not there is no error yet: no layer may want it.
-func (s *Survey) find(table *nsmount.Table) (*os.File, *nsmount.Mount, error) {
-	dir, err := nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY)
+// look finds the mount that the hierarchy is on, and the stack there. It must not
+// run in the service's namespace: the path of a descriptor is read from /proc,
+// and there that may be the service's own.
+func (s *Survey) look(own *carrySource, live *nsmount.Namespace, table *nsmount.Table) error {
+	at, err := nsmount.Locate(own.dir)
 	if err != nil {
-		switch {
-		case errors.Is(err, unix.ENOENT):
-			s.Err = fmt.Errorf("hierarchy %q does not exist in the service's root: create it (mkdir -m 0755 %s) or leave it out with Hierarchies=", s.Path, s.Path)
-		case errors.Is(err, unix.ENOTDIR):
-			s.Err = fmt.Errorf("hierarchy %q is not a directory in the service's root: replace it by one or leave it out with Hierarchies=", s.Path)
-		case errors.Is(err, unix.ELOOP):
-			s.Err = fmt.Errorf("hierarchy %q is a loop of symbolic links in the service's root: mend the link or leave it out with Hierarchies=", s.Path)
-		default:
-			return nil, nil, err
-		}
-		return nil, nil, nil
+		return err
 	}
-	at, err := nsmount.Locate(dir)
-	if err != nil {
-		dir.Close()
-		return nil, nil, err
-	}
-	m, ok := table.ByID(at.Mount)
+	top, ok := table.ByID(at.Mount)
 	if !ok {
-		dir.Close()
-		return nil, nil, fmt.Errorf("mount %d of %q is not in the mount table: it changed while it was read, try again", at.Mount, s.Path)
+		return fmt.Errorf("mount %d of it is not in the mount table: it changed while it was read, try again", at.Mount)
 	}
-	s.Point = m.Point
+	s.Point = top.Point
 	if !at.Root {
-		// The path of a descriptor is the kernel's, not the service's to choose;
-		// it is used for messages and to compare with the mount table only.
-		s.Point, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
-		if err != nil {
-			s.Point = path.Clean(s.Path)
+		if s.Point, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", own.dir.Fd())); err != nil {
+			return err
 		}
 	}
-	return dir, m, nil
+	own.ns, own.table, own.top, own.root = live, table, top, top.Root
+	s.attr, s.shared = top.Attr, top.Shared != 0
+	s.stack(table, top)
+	return s.uncovered(table)
 }
 
 // stack lists the overlays of ours and of systemd's, from the top down to the

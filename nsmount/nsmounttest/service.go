@@ -228,6 +228,13 @@ func (s *Service) Hammer(paths ...string) {
 	s.must(request{Do: "hammer", Args: paths})
 }
 
+// Storm starts a thread that binds source on target and takes it off again, until
+// [Service.Tally].
+func (s *Service) Storm(source, target string) {
+	s.t.Helper()
+	s.must(request{Do: "storm", Args: []string{source, target}})
+}
+
 // Tally stops the hammering: how often each content, or "error: ..." was found,
 // by "PATH=CONTENT".
 func (s *Service) Tally() map[string]int {
@@ -389,6 +396,16 @@ func (w *worker) do(q request) (string, map[string]int, error) {
 		for _, p := range q.Args {
 			w.wg.Go(func() { w.hammer(p) })
 		}
+		return "", nil, nil
+	case "storm":
+		w.stop.Store(false)
+		w.wg.Go(func() {
+			for !w.stop.Load() {
+				// The target comes and goes with the tree below it.
+				_ = unix.Mount(q.Args[0], q.Args[1], "", unix.MS_BIND, "")
+				_ = unix.Unmount(q.Args[1], unix.MNT_DETACH)
+			}
+		})
 		return "", nil, nil
 	case "tally":
 		w.stop.Store(true)

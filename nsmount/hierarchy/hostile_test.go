@@ -1,0 +1,132 @@
+package hierarchy
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/nsmount/nsmounttest"
+)
+
+// TestFakeProc has a service that mounts a /proc of its own, whose files are
+// fifos and lies: nothing of it is read.
+func TestFakeProc(t *testing.T) {
+	f := newFixture(t, nsmounttest.Options{}, func(f *fixture) {
+		write(f.t, f.dir+"/root/src/proc/thread-self/keep", "")
+		write(f.t, f.dir+"/root/src/proc/self/fd/keep", "")
+		for _, fifo := range []string{"thread-self/mountinfo", "self/mountinfo", "mounts"} {
+			if err := unix.Mkfifo(f.dir+"/root/src/proc/"+fifo, 0o666); err != nil {
+				f.t.Fatal(err)
+			}
+		}
+		for fd := range 256 {
+			if err := os.Symlink("/tmp/lie", fmt.Sprintf("%s/root/src/proc/self/fd/%d", f.dir, fd)); err != nil {
+				f.t.Fatal(err)
+			}
+		}
+	})
+	f.svc.Mount("/src/null", "/etc/secret", "", unix.MS_BIND, "")
+	f.svc.Mount("/src/proc", "/proc", "", unix.MS_BIND, "")
+	for v := 1; v <= 3; v++ {
+		f.exchange(fmt.Sprintf("L%d", v))
+		f.want(fmt.Sprintf("/etc/version=%d", v), "/etc/secret=")
+	}
+	if m := f.svc.Table(" /etc "); len(m) != 1 {
+		t.Errorf("mounts on /etc: %q", m)
+	}
+}
+
+// TestLinkedHierarchyStaysInside: a service that makes its /etc a link to
+// somewhere else gets its own files there overlaid, never the host's.
+func TestLinkedHierarchyStaysInside(t *testing.T) {
+	f := newFixture(t, nsmounttest.Options{}, func(f *fixture) {
+		write(f.t, f.dir+"/outside/base", "outside")
+		write(f.t, f.dir+"/root"+f.dir+"/outside/base", "inside")
+		for _, err := range []error{os.Rename(f.dir+"/root/etc", f.dir+"/root/oldetc"), os.Symlink(f.dir+"/outside", f.dir+"/root/etc")} {
+			if err != nil {
+				f.t.Fatal(err)
+			}
+		}
+	})
+	f.exchange("L1")
+	f.want("/etc/base=inside", "/etc/version=1")
+	if _, err := os.Stat(f.dir + "/outside/version"); err == nil {
+		t.Error("the overlay lies over a directory outside the service's root")
+	}
+}
+
+// TestMountStorm mounts and unmounts below the hierarchy all the time: each try
+// goes through or says why, and the old or the new state is there.
+func TestMountStorm(t *testing.T) {
+	f := newFixture(t, nsmounttest.Options{}, nil)
+	f.exchange("L1")
+	f.svc.Storm("/src", "/etc/dir")
+	defer f.svc.Tally()
+	done := 0
+	for i := range 60 {
+		v, s, err := f.stage([]string{"L2", "L3"}[i%2])
+		if err != nil {
+			if !strings.Contains(err.Error(), "carry mount") && !strings.Contains(err.Error(), "try again") {
+				t.Fatalf("error %v", err)
+			}
+			continue
+		}
+		same, err := v.Unchanged(f.live)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same {
+			f.run(s.Exchange)
+			done++
+		}
+		s.Close()
+		v.Close()
+		if got := f.svc.Read("/etc/base"); got != "base" {
+			t.Fatalf("after try %d the service reads %q", i, got)
+		}
+	}
+	t.Logf("%d of 60 exchanges", done)
+}
+
+// TestHangingFileSystem has a file system below the hierarchy that nobody
+// answers for: the survey does not ask it, and a lookup that does hang ends with
+// the context.
+func TestHangingFileSystem(t *testing.T) {
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatalf("open /dev/fuse: %v", err)
+	}
+	defer fuse.Close()
+	f := newFixture(t, nsmounttest.Options{}, func(f *fixture) {
+		write(f.t, f.dir+"/root/etc/hang/keep", "")
+		data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse.Fd())
+		if err := unix.Mount("hang", f.dir+"/root/etc/hang", "fuse", 0, data); err != nil {
+			f.t.Fatal(err)
+		}
+	})
+	for v := 1; v <= 2; v++ {
+		s := f.exchange(fmt.Sprintf("L%d", v))
+		if len(s.Carried) != 1 || s.Carried[0].FSType != "fuse" {
+			t.Errorf("carried %+v, want the one that hangs", s.Carried)
+		}
+		f.want(fmt.Sprintf("/etc/version=%d", v))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan struct{})
+	go func() {
+		<-asked
+		cancel()
+	}()
+	err = f.live.Do(ctx, func() error {
+		close(asked)
+		_, err := os.Stat("/etc/hang/file")
+		return err
+	})
+	if err == nil || ctx.Err() == nil {
+		t.Errorf("a lookup that hangs: %v", err)
+	}
+}
