@@ -97,7 +97,7 @@ func (s *setup) message() (rawMessage, error) {
 		return rawMessage{}, fmt.Errorf("the child said only %d bytes", n)
 	}
 	word := func(i int) int32 { return int32(binary.NativeEndian.Uint32(buf[4*i:])) }
-	return rawMessage{word(0), word(1), word(2)}, nil
+	return rawMessage{word(0), word(1), word(2), word(3)}, nil
 }
 
 // outcome reads what the child told about the command. A failure comes before
@@ -114,10 +114,13 @@ func (s *setup) outcome() (syscall.WaitStatus, error) {
 }
 
 func (s *setup) childFailure(m rawMessage) error {
-	step := rawStep(m.a)
-	errno := syscall.Errno(m.b & 0xffff)
-	if i := int(m.b >> 16); step == stepNamespace && i < len(s.namespaces) {
-		return failed(fmt.Sprintf("join the %s namespace", s.namespaces[i]), exitNamespace, errno)
+	step, errno := rawStep(m.a), syscall.Errno(m.c)
+	if step == stepNamespace {
+		for kind, number := range rawKinds {
+			if number == uintptr(m.b) {
+				return failed(fmt.Sprintf("join the %s namespace", kind), exitNamespace, errno)
+			}
+		}
 	}
 	f, ok := rawFailures[step]
 	if !ok {

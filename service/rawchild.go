@@ -1,21 +1,25 @@
 package service
 
 import (
+	"runtime"
 	"syscall"
 	"unsafe"
 
+	"github.com/extexec/extexec/service/credential"
 	"golang.org/x/sys/unix"
 )
 
 // This file is the part of Run that happens in the child. The child is made
 // from a process of many threads, of which it has one, and which may have held
 // any lock of the Go runtime: until execve there is no Go runtime in it. So
-// everything below is prepared by the parent as numbers and as pointers that
-// have become numbers, and what runs in the child is functions that
+// what the child has to do is written down by the parent as a list of system
+// calls, whose arguments are numbers, and pointers that have become numbers.
+// What runs in the child is functions that
 //
 //   - do not allocate, do not grow the stack (nosplit), store no pointer (a
 //     write barrier could call the collector), and call nothing but each other
-//     and raw system calls;
+//     and raw system calls (RawSyscall6 alone: RawSyscall is one more frame on
+//     the 800 bytes of stack that nosplit allows);
 //   - are not instrumented (norace).
 //
 // syscall.forkAndExecInChild lives by the same rules. It cannot be used because
@@ -38,12 +42,11 @@ import (
 type rawStep int32
 
 const (
-	stepNone rawStep = iota
-	stepStart
+	stepStart rawStep = iota
 	stepGuardian
 	stepPID
 	stepCgroup
-	stepNamespace // + index into namespaces
+	stepNamespace // the message has the kind, too
 	stepRoot
 	stepLimit
 	stepGroups
@@ -61,74 +64,65 @@ const (
 
 // The messages that come out of the status pipe, each written at once.
 const (
-	messageFailed   int32 = iota + 1 // step, errno
+	messageFailed   int32 = iota + 1 // step, kind of namespace, errno
 	messageGuardian                  // process id of the guardian
 	messageExited                    // wait status of the command
 )
 
 type rawMessage struct {
-	kind, a, b int32
+	kind, a, b, c int32
 }
 
-const rawMessageSize = 12
+const rawMessageSize = 16
 
-// A rawPlan is all that the child needs. Numbers called fd are descriptors, -1
-// for none; those of type uintptr otherwise are addresses of C strings and
-// arrays that the parent keeps alive. All descriptors are above 2 and
-// close-on-exec.
+// A rawCall is one system call of the command, and what must come of it.
+type rawCall struct {
+	number uintptr
+	args   [6]uintptr
+	step   rawStep
+	kind   int32 // of namespace, for stepNamespace
+	expect rawExpect
+}
+
+type rawExpect int32
+
+const (
+	expectSuccess  rawExpect = iota
+	expectAnything           // it does not matter
+	expectKnown              // EINVAL is fine: a capability that this kernel does not have
+	expectSet                // a result other than 0
+	expectGuardian           // the guardian's process id, else nobody waits for us
+	expectNever              // execve: the next one if there is no such file
+)
+
+// A rawPlan is all that the child needs. Descriptors are -1 for none; all are
+// above 2 and close-on-exec.
 type rawPlan struct {
 	status int // write end of the status pipe
 	self   int // pidfd of our own process
 	proc   int // our /proc
+	pidNS  int
+	cgroup int // directory of a cgroup of version 2
 
-	pidNS, userNS int
-	cgroup        int       // directory of a cgroup of version 2, or -1
-	procs         []uintptr // cgroup.procs files of version 1
-	namespaces    []rawNamespace
+	calls   []rawCall
+	session bool // the command has a session and a group of its own
+	keep    bool // what outlives the command, and has left its group, may stay
 
-	root     int     // O_PATH of the root, or -1
-	rootPath uintptr // path of the root in the namespace, where root is -1
-
-	session bool // the command gets a session of its own
-	keep    bool // what outlives the command, and left its group, may stay
-
-	nofile [2]uint64 // struct rlimit64
-	umask  uintptr
-
-	groups     uintptr // of uint32
-	groupCount uintptr
-	gid, uid   [3]uintptr // real, effective, saved
-
-	inheritable, permitted, effective, bounding, ambient uint64
-	noNewPrivs                                           bool
-
-	stdio     [3]uintptr
-	directory uintptr
-	argv, env uintptr
-	paths     []uintptr // candidates to execute, in turn
-
-	keepOpen []uintptr // what the guardian needs, sorted; see closeOthers
+	keepOpen []uintptr // what the guardian needs; see rawCloseOthers
 
 	// What the child notes down for itself.
-	clone     cloneArgs
-	guardian  uintptr // its process id as it and the command see it
-	command   uintptr
-	state     int32 // wait status of the command
-	exited    bool
-	children  uintptr // descriptor of the list of our children
-	signals   uintptr // signalfd
-	mask      uint64
-	poll      [2]unix.PollFd
-	timeout   unix.Timespec
-	message   rawMessage
-	capHeader unix.CapUserHeader
-	capData   [2]unix.CapUserData
-	buffer    [4096]byte
-}
-
-// A rawNamespace is one of the other namespaces, in the order to join them.
-type rawNamespace struct {
-	fd, kind uintptr // kind: CLONE_NEWNS and so on
+	clone    cloneArgs
+	guardian uintptr // its process id as it and the command see it
+	command  uintptr
+	state    int32 // wait status of the command
+	exited   bool
+	children uintptr // descriptor of the list of our children
+	signals  uintptr // signalfd
+	mask     uint64
+	poll     [2]unix.PollFd
+	timeout  unix.Timespec
+	message  rawMessage
+	buffer   [4096]byte
 }
 
 // cloneArgs is struct clone_args, linux/sched.h.
@@ -153,7 +147,170 @@ var (
 	dotPath      = [...]byte{'.', 0}
 	slashPath    = [...]byte{'/', 0}
 	zero         = [...]byte{'0'}
+	noSignals    uint64
 )
+
+// A becoming is what turns the child into the command, as the parent has found
+// it. Descriptors are -1 for none; uintptrs are addresses of C strings and
+// arrays that are pinned.
+type becoming struct {
+	procs      []uintptr // cgroup.procs files of version 1
+	namespaces []rawNamespace
+	userNS     int
+	root       int     // O_PATH of the root
+	rootPath   uintptr // path of the root in the namespace, where root is -1
+	session    bool
+	nofile     [2]uint64 // struct rlimit64
+	umask      uint32
+	who        credential.Credential
+	stdio      [3]uintptr
+	directory  uintptr
+	argv, env  uintptr
+	paths      []uintptr // candidates to execute, in turn
+
+	permitted credential.CapSet // what this thread may
+	lastCap   int               // the kernel's last capability
+}
+
+// A rawNamespace is one of the other namespaces, in the order to join them.
+type rawNamespace struct {
+	fd   uintptr
+	kind uintptr // CLONE_NEWNS and so on
+}
+
+// A callList writes the calls down.
+type callList struct {
+	calls []rawCall
+	pins  *runtime.Pinner
+}
+
+func (l *callList) add(step rawStep, expect rawExpect, number uintptr, args ...uintptr) {
+	c := rawCall{number: number, step: step, expect: expect}
+	copy(c.args[:], args)
+	l.calls = append(l.calls, c)
+}
+
+// capset sets the three sets of the thread.
+func (l *callList) capset(step rawStep, effective, permitted, inheritable credential.CapSet) {
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := &[2]unix.CapUserData{
+		{Effective: uint32(effective), Permitted: uint32(permitted), Inheritable: uint32(inheritable)},
+		{Effective: uint32(effective >> 32), Permitted: uint32(permitted >> 32), Inheritable: uint32(inheritable >> 32)},
+	}
+	l.pins.Pin(header)
+	l.pins.Pin(data)
+	l.add(step, expectSuccess, unix.SYS_CAPSET, uintptr(unsafe.Pointer(header)), uintptr(unsafe.Pointer(data)))
+}
+
+// list writes down all that the command does. The order matters:
+//
+//   - the user namespace comes last of the namespaces: the others may belong to
+//     the one above it (with PrivateUsers= they do), where we have no rights any
+//     more once we have joined;
+//   - groups and ids are set before it, as we know them here: in it setgroups may
+//     be denied, and an id that it does not map could not be named;
+//   - the capabilities come after it, for joining it sets them all; those of the
+//     service are meant in it.
+//
+// As a user that is not root here, and until execve, nobody but root may trace
+// the child (PR_SET_DUMPABLE in prctl(2)): the service cannot reach our
+// descriptors.
+func (b *becoming) list(pins *runtime.Pinner) []rawCall {
+	pins.Pin(b)
+	l := &callList{pins: pins}
+	b.join(l)
+	b.become(l)
+	b.confine(l)
+	b.execute(l)
+	return l.calls
+}
+
+func (b *becoming) join(l *callList) {
+	for _, fd := range b.procs {
+		l.add(stepCgroup, expectSuccess, unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&zero)), 1)
+	}
+	if b.session {
+		l.add(stepStart, expectSuccess, unix.SYS_SETSID)
+	}
+	for _, n := range b.namespaces {
+		l.add(stepNamespace, expectSuccess, unix.SYS_SETNS, n.fd, n.kind)
+		l.calls[len(l.calls)-1].kind = int32(n.kind)
+	}
+	switch {
+	case b.root >= 0:
+		l.add(stepRoot, expectSuccess, unix.SYS_FCHDIR, uintptr(b.root))
+	case b.rootPath != 0:
+		l.add(stepRoot, expectSuccess, unix.SYS_CHDIR, b.rootPath)
+	default:
+		return // where setns(2) has put us
+	}
+	l.add(stepRoot, expectSuccess, unix.SYS_CHROOT, uintptr(unsafe.Pointer(&dotPath)))
+	l.add(stepRoot, expectSuccess, unix.SYS_CHDIR, uintptr(unsafe.Pointer(&slashPath)))
+}
+
+// become sets groups and ids, keeps the capabilities meanwhile, and joins the
+// user namespace.
+func (b *becoming) become(l *callList) {
+	l.add(stepLimit, expectSuccess, unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&b.nofile)))
+	l.add(stepStart, expectAnything, unix.SYS_UMASK, uintptr(b.umask))
+	var groups uintptr
+	if len(b.who.Groups) > 0 {
+		l.pins.Pin(&b.who.Groups[0])
+		groups = uintptr(unsafe.Pointer(&b.who.Groups[0]))
+	}
+	l.add(stepGroups, expectSuccess, unix.SYS_SETGROUPS, uintptr(len(b.who.Groups)), groups)
+	l.add(stepIDs, expectSuccess, unix.SYS_SETRESGID, uintptr(b.who.GID), uintptr(b.who.EGID), uintptr(b.who.SGID))
+	l.add(stepIDs, expectSuccess, unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1)
+	l.add(stepIDs, expectSuccess, unix.SYS_SETRESUID, uintptr(b.who.UID), uintptr(b.who.EUID), uintptr(b.who.SUID))
+	if b.userNS < 0 {
+		return
+	}
+	// setresuid has emptied the effective set, which setns needs.
+	l.capset(stepIDs, b.permitted, b.permitted, 0)
+	l.add(stepUser, expectSuccess, unix.SYS_SETNS, uintptr(b.userNS), unix.CLONE_NEWUSER)
+	b.permitted = 1<<(b.lastCap+1) - 1 // user_namespaces(7)
+}
+
+// confine goes down to the capabilities of the service. The inheritable set is
+// first, for one that is not in the bounding set could not be added later.
+func (b *becoming) confine(l *callList) {
+	l.capset(stepCapabilities, b.permitted, b.permitted, b.who.Inheritable)
+	for n := range 64 {
+		if b.who.Bounding.Has(n) {
+			// The service must not have what we have not.
+			l.add(stepBounding, expectSet, unix.SYS_PRCTL, unix.PR_CAPBSET_READ, uintptr(n))
+		} else if n <= b.lastCap {
+			l.add(stepBounding, expectKnown, unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(n))
+		}
+	}
+	l.capset(stepCapabilities, b.who.Effective, b.who.Permitted, b.who.Inheritable)
+	l.add(stepAmbient, expectSuccess, unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
+	for n := range 64 {
+		if b.who.Ambient.Has(n) {
+			l.add(stepAmbient, expectSuccess, unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n))
+		}
+	}
+	if b.who.NoNewPrivs {
+		l.add(stepNoNewPrivs, expectSuccess, unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
+	}
+}
+
+// execute makes sure that the command ends with the guardian, and executes.
+func (b *becoming) execute(l *callList) {
+	// A change of credentials clears it, so it comes after the last one.
+	l.add(stepParent, expectSuccess, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
+	l.add(stepParent, expectGuardian, unix.SYS_GETPPID)
+	for n, fd := range b.stdio {
+		l.add(stepStdio, expectSuccess, unix.SYS_DUP3, fd, uintptr(n), 0)
+	}
+	l.add(stepDirectory, expectSuccess, unix.SYS_CHDIR, b.directory)
+	// Nothing that our own caller left open goes to the service.
+	l.add(stepStdio, expectSuccess, unix.SYS_CLOSE_RANGE, 3, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC)
+	l.add(stepStart, expectSuccess, unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&noSignals)), 0, 8)
+	for _, path := range b.paths {
+		l.add(stepExec, expectNever, unix.SYS_EXECVE, path, b.argv, b.env)
+	}
+}
 
 // rawStart makes the first child, opener or guardian, and returns its process
 // id. The caller holds syscall.ForkLock.
@@ -164,16 +321,29 @@ func rawStart(p *rawPlan) (pid uintptr, errno syscall.Errno) {
 	// The child starts with the default for every signal that Go handles: a
 	// handler would run Go code.
 	p.clone = cloneArgs{flags: cloneClearSighand}
-	pid, _, errno = syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&p.clone)), unsafe.Sizeof(p.clone), 0)
+	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&p.clone)), unsafe.Sizeof(p.clone), 0, 0, 0, 0)
 	if errno != 0 || pid != 0 {
 		return pid, errno
 	}
-	p.mask = ^uint64(0)
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.mask)), 0, 8, 0, 0)
+	// The calls stand side by side and not inside each other because of the
+	// little stack that nosplit leaves.
 	if p.pidNS >= 0 {
 		rawOpener(p)
 	}
-	rawGuardian(p)
+	if rawGuardian(p) {
+		rawCommand(p)
+	}
+	rawCloseOthers(p)
+	rawGuard(p)
+	if p.keep {
+		rawKillGroup(p)
+	} else {
+		rawKillAll(p)
+	}
+	if p.exited {
+		rawTell(p, messageExited, p.state, 0, 0)
+	}
+	rawExit(0)
 	return 0, 0 // never
 }
 
@@ -182,28 +352,34 @@ func rawStart(p *rawPlan) (pid uintptr, errno syscall.Errno) {
 //go:norace
 //go:nosplit
 func rawOpener(p *rawPlan) {
-	if _, _, errno := syscall.RawSyscall(unix.SYS_SETNS, uintptr(p.pidNS), unix.CLONE_NEWPID, 0); errno != 0 {
-		rawFail(p, stepPID, errno)
+	_, _, errno := syscall.RawSyscall6(unix.SYS_SETNS, uintptr(p.pidNS), unix.CLONE_NEWPID, 0, 0, 0, 0)
+	if errno != 0 {
+		rawFail(p, stepPID, 0, errno)
 	}
 	p.clone = cloneArgs{flags: cloneClearSighand | unix.CLONE_PARENT}
-	pid, _, errno := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&p.clone)), unsafe.Sizeof(p.clone), 0)
+	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&p.clone)), unsafe.Sizeof(p.clone), 0, 0, 0, 0)
 	if errno != 0 {
-		rawFail(p, stepPID, errno)
+		rawFail(p, stepPID, 0, errno)
 	}
 	if pid == 0 {
 		return
 	}
-	rawTell(p, messageGuardian, int32(pid), 0)
+	rawTell(p, messageGuardian, int32(pid), 0, 0)
 	rawExit(0)
 }
 
+// rawGuardian becomes the guardian and starts the command; in the child that is
+// to be the command it returns true.
+//
 //go:norace
 //go:nosplit
-func rawGuardian(p *rawPlan) {
-	if _, _, errno := syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, 1, 0); errno != 0 {
-		rawFail(p, stepGuardian, errno)
+func rawGuardian(p *rawPlan) (command bool) {
+	p.mask = ^uint64(0)
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.mask)), 0, 8, 0, 0)
+	if _, _, errno := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0); errno != 0 {
+		rawFail(p, stepGuardian, 0, errno)
 	}
-	p.guardian, _, _ = syscall.RawSyscall(unix.SYS_GETPID, 0, 0, 0)
+	p.guardian, _, _ = syscall.RawSyscall6(unix.SYS_GETPID, 0, 0, 0, 0, 0, 0)
 	// Without CONFIG_PROC_CHILDREN the command's group is all that can be killed.
 	fd, _, errno := syscall.RawSyscall6(unix.SYS_OPENAT, uintptr(p.proc), uintptr(unsafe.Pointer(&childrenFile)), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
 	if errno != 0 {
@@ -213,7 +389,7 @@ func rawGuardian(p *rawPlan) {
 	p.mask = 1<<(unix.SIGCHLD-1) | 1<<(unix.SIGTERM-1)
 	fd, _, errno = syscall.RawSyscall6(unix.SYS_SIGNALFD4, ^uintptr(0), uintptr(unsafe.Pointer(&p.mask)), 8, unix.SFD_CLOEXEC|unix.SFD_NONBLOCK, 0, 0)
 	if errno != 0 {
-		rawFail(p, stepGuardian, errno)
+		rawFail(p, stepGuardian, 0, errno)
 	}
 	p.signals = fd
 
@@ -222,19 +398,15 @@ func rawGuardian(p *rawPlan) {
 		p.clone.flags |= cloneIntoCgroup
 		p.clone.cgroup = uint64(p.cgroup)
 	}
-	pid, _, errno := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&p.clone)), unsafe.Sizeof(p.clone), 0)
+	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&p.clone)), unsafe.Sizeof(p.clone), 0, 0, 0, 0)
 	if errno != 0 {
 		if p.cgroup >= 0 {
-			rawFail(p, stepCgroup, errno)
+			rawFail(p, stepCgroup, 0, errno)
 		}
-		rawFail(p, stepStart, errno)
-	}
-	if pid == 0 {
-		rawCommand(p)
+		rawFail(p, stepStart, 0, errno)
 	}
 	p.command = pid
-	rawCloseOthers(p)
-	rawGuard(p)
+	return pid == 0
 }
 
 // rawCloseOthers lets go of every descriptor that the guardian does not need:
@@ -258,11 +430,11 @@ func rawCloseOthers(p *rawPlan) {
 			next = p.signals
 		}
 		if next == ^uintptr(0)>>32 {
-			syscall.RawSyscall(unix.SYS_CLOSE_RANGE, first, next, 0)
+			syscall.RawSyscall6(unix.SYS_CLOSE_RANGE, first, next, 0, 0, 0, 0)
 			return
 		}
 		if next > first {
-			syscall.RawSyscall(unix.SYS_CLOSE_RANGE, first, next-1, 0)
+			syscall.RawSyscall6(unix.SYS_CLOSE_RANGE, first, next-1, 0, 0, 0, 0)
 		}
 		first = next + 1
 	}
@@ -284,25 +456,26 @@ func rawGuard(p *rawPlan) {
 		}
 		rawReap(p)
 	}
-	switch {
-	case !p.keep:
-		rawKillAll(p)
-	case !p.exited:
-		// Kill its group: it has one of its own unless it was started in ours.
-		if p.session {
-			syscall.RawSyscall(unix.SYS_KILL, -p.command, uintptr(unix.SIGKILL), 0)
-		}
-		syscall.RawSyscall(unix.SYS_KILL, p.command, uintptr(unix.SIGKILL), 0)
-		for !p.exited {
-			if rawWait(p, 0) == 0 {
-				break
-			}
-		}
-	}
+}
+
+// rawKillGroup kills the command, unless it has ended, and its process group: it
+// has one of its own unless it was started in ours.
+//
+//go:norace
+//go:nosplit
+func rawKillGroup(p *rawPlan) {
 	if p.exited {
-		rawTell(p, messageExited, p.state, 0)
+		return
 	}
-	rawExit(0)
+	if p.session {
+		syscall.RawSyscall6(unix.SYS_KILL, -p.command, uintptr(unix.SIGKILL), 0, 0, 0, 0)
+	}
+	syscall.RawSyscall6(unix.SYS_KILL, p.command, uintptr(unix.SIGKILL), 0, 0, 0, 0)
+	for !p.exited {
+		if rawWait(p, 0) == 0 {
+			return
+		}
+	}
 }
 
 // rawTerminated empties the signalfd and says whether SIGTERM was in it.
@@ -312,7 +485,7 @@ func rawGuard(p *rawPlan) {
 func rawTerminated(p *rawPlan) bool {
 	terminated := false
 	for {
-		n, _, errno := syscall.RawSyscall(unix.SYS_READ, p.signals, uintptr(unsafe.Pointer(&p.buffer)), 128)
+		n, _, errno := syscall.RawSyscall6(unix.SYS_READ, p.signals, uintptr(unsafe.Pointer(&p.buffer)), 128, 0, 0, 0)
 		if errno != 0 || n != 128 { // struct signalfd_siginfo
 			return terminated
 		}
@@ -362,8 +535,8 @@ func rawReap(p *rawPlan) {
 func rawKillAll(p *rawPlan) {
 	for range 200 {
 		if p.children == ^uintptr(0) {
-			syscall.RawSyscall(unix.SYS_KILL, -p.command, uintptr(unix.SIGKILL), 0)
-			syscall.RawSyscall(unix.SYS_KILL, p.command, uintptr(unix.SIGKILL), 0)
+			syscall.RawSyscall6(unix.SYS_KILL, -p.command, uintptr(unix.SIGKILL), 0, 0, 0, 0)
+			syscall.RawSyscall6(unix.SYS_KILL, p.command, uintptr(unix.SIGKILL), 0, 0, 0, 0)
 		} else {
 			rawKillListed(p)
 		}
@@ -404,222 +577,71 @@ func rawKillListed(p *rawPlan) {
 		fd, _, errno := syscall.RawSyscall6(unix.SYS_OPENAT, uintptr(p.proc), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, 0, 0)
 		if errno == 0 {
 			syscall.RawSyscall6(unix.SYS_PIDFD_SEND_SIGNAL, fd, uintptr(unix.SIGKILL), 0, 0, 0, 0)
-			syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+			syscall.RawSyscall6(unix.SYS_CLOSE, fd, 0, 0, 0, 0, 0)
 		}
 	}
 }
 
-// rawCommand becomes the command. The order matters:
-//
-//   - the user namespace comes last of the namespaces: the others may belong to
-//     the one above it (with PrivateUsers= they do), where we have no rights any
-//     more once we have joined;
-//   - groups and ids are set before it, as we know them here: in it setgroups may
-//     be denied, and an id that it does not map could not be named;
-//   - the capabilities come after it, for joining it sets them all; those of the
-//     service are meant in it.
-//
-// As a user that is not root here, and until execve, nobody but root may trace
-// us (PR_SET_DUMPABLE in prctl(2)): the service cannot reach our descriptors.
+// rawCommand makes the calls that turn the child into the command.
 //
 //go:norace
 //go:nosplit
 func rawCommand(p *rawPlan) {
-	for _, fd := range p.procs {
-		_, _, errno := syscall.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&zero)), 1)
-		rawCheck(p, stepCgroup, errno)
-	}
-	if p.session {
-		syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0)
-	}
-	for i := range p.namespaces {
-		_, _, errno := syscall.RawSyscall(unix.SYS_SETNS, p.namespaces[i].fd, p.namespaces[i].kind, 0)
-		if errno != 0 {
-			rawTell(p, messageFailed, int32(stepNamespace), int32(errno)|int32(i)<<16)
-			rawExit(255)
-		}
-	}
-	rawEnterRoot(p)
-	_, _, errno := syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&p.nofile)), 0, 0, 0)
-	rawCheck(p, stepLimit, errno)
-	syscall.RawSyscall(unix.SYS_UMASK, p.umask, 0, 0)
-	rawBecome(p)
-	rawConfine(p)
-	rawExecute(p)
-}
-
-//go:norace
-//go:nosplit
-func rawEnterRoot(p *rawPlan) {
-	var errno syscall.Errno
-	switch {
-	case p.root >= 0:
-		_, _, errno = syscall.RawSyscall(unix.SYS_FCHDIR, uintptr(p.root), 0, 0)
-	case p.rootPath != 0:
-		_, _, errno = syscall.RawSyscall(unix.SYS_CHDIR, p.rootPath, 0, 0)
-	default:
-		return // where setns(2) has put us
-	}
-	rawCheck(p, stepRoot, errno)
-	_, _, errno = syscall.RawSyscall(unix.SYS_CHROOT, uintptr(unsafe.Pointer(&dotPath)), 0, 0)
-	rawCheck(p, stepRoot, errno)
-	_, _, errno = syscall.RawSyscall(unix.SYS_CHDIR, uintptr(unsafe.Pointer(&slashPath)), 0, 0)
-	rawCheck(p, stepRoot, errno)
-}
-
-// rawBecome sets groups and ids, keeps the capabilities meanwhile, and joins the
-// user namespace.
-//
-//go:norace
-//go:nosplit
-func rawBecome(p *rawPlan) {
-	_, _, errno := syscall.RawSyscall(unix.SYS_SETGROUPS, p.groupCount, p.groups, 0)
-	rawCheck(p, stepGroups, errno)
-	_, _, errno = syscall.RawSyscall(unix.SYS_SETRESGID, p.gid[0], p.gid[1], p.gid[2])
-	rawCheck(p, stepIDs, errno)
-	_, _, errno = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0, 0)
-	rawCheck(p, stepIDs, errno)
-	_, _, errno = syscall.RawSyscall(unix.SYS_SETRESUID, p.uid[0], p.uid[1], p.uid[2])
-	rawCheck(p, stepIDs, errno)
-	if p.userNS < 0 {
-		return
-	}
-	// setresuid has emptied the effective set, which setns needs.
-	rawCheck(p, stepIDs, rawRaise(p, false))
-	_, _, errno = syscall.RawSyscall(unix.SYS_SETNS, uintptr(p.userNS), unix.CLONE_NEWUSER, 0)
-	rawCheck(p, stepUser, errno)
-}
-
-// rawRaise makes everything effective that is permitted, and sets the
-// inheritable set if asked to.
-//
-//go:norace
-//go:nosplit
-func rawRaise(p *rawPlan, inherit bool) syscall.Errno {
-	p.capHeader = unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	_, _, errno := syscall.RawSyscall(unix.SYS_CAPGET, uintptr(unsafe.Pointer(&p.capHeader)), uintptr(unsafe.Pointer(&p.capData)), 0)
-	if errno != 0 {
-		return errno
-	}
-	p.capData[0].Effective = p.capData[0].Permitted
-	p.capData[1].Effective = p.capData[1].Permitted
-	if inherit {
-		p.capData[0].Inheritable = uint32(p.inheritable)
-		p.capData[1].Inheritable = uint32(p.inheritable >> 32)
-	}
-	_, _, errno = syscall.RawSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&p.capHeader)), uintptr(unsafe.Pointer(&p.capData)), 0)
-	return errno
-}
-
-// rawConfine goes down to the capabilities of the service. The inheritable set
-// is first, for one that is not in the bounding set could not be added later.
-//
-//go:norace
-//go:nosplit
-func rawConfine(p *rawPlan) {
-	rawCheck(p, stepCapabilities, rawRaise(p, true))
-	for n := range uintptr(64) {
-		var errno syscall.Errno
-		have := uintptr(1)
-		if p.bounding>>n&1 == 0 {
-			_, _, errno = syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0)
-		} else {
-			have, _, errno = syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, n, 0)
-		}
-		if errno == unix.EINVAL {
-			break // beyond the kernel's last one
-		}
-		if errno == 0 && have == 0 {
-			errno = unix.EPERM // the service may what we may not
-		}
-		rawCheck(p, stepBounding, errno)
-	}
-	p.capData = [2]unix.CapUserData{
-		{Effective: uint32(p.effective), Permitted: uint32(p.permitted), Inheritable: uint32(p.inheritable)},
-		{Effective: uint32(p.effective >> 32), Permitted: uint32(p.permitted >> 32), Inheritable: uint32(p.inheritable >> 32)},
-	}
-	_, _, errno := syscall.RawSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&p.capHeader)), uintptr(unsafe.Pointer(&p.capData)), 0)
-	rawCheck(p, stepCapabilities, errno)
-	_, _, errno = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
-	rawCheck(p, stepAmbient, errno)
-	for n := range uintptr(64) {
-		if p.ambient>>n&1 == 0 {
-			continue
-		}
-		_, _, errno = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, n, 0, 0, 0)
-		rawCheck(p, stepAmbient, errno)
-	}
-	if p.noNewPrivs {
-		_, _, errno = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)
-		rawCheck(p, stepNoNewPrivs, errno)
-	}
-}
-
-// rawExecute makes sure that the command ends with the guardian, and executes.
-//
-//go:norace
-//go:nosplit
-func rawExecute(p *rawPlan) {
-	// A change of credentials clears it, so it comes after the last one.
-	_, _, errno := syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0)
-	rawCheck(p, stepParent, errno)
-	parent, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0)
-	if parent != p.guardian {
-		rawExit(255)
-	}
-	for n := range p.stdio {
-		_, _, errno = syscall.RawSyscall(unix.SYS_DUP3, p.stdio[n], uintptr(n), 0)
-		rawCheck(p, stepStdio, errno)
-	}
-	if p.directory != 0 {
-		_, _, errno = syscall.RawSyscall(unix.SYS_CHDIR, p.directory, 0, 0)
-		rawCheck(p, stepDirectory, errno)
-	}
-	// Nothing that our own caller left open goes to the service.
-	_, _, errno = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 3, ^uintptr(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
-	rawCheck(p, stepStdio, errno)
-	p.mask = 0
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.mask)), 0, 8, 0, 0)
 	failure := syscall.Errno(unix.ENOENT)
-	for _, path := range p.paths {
-		_, _, errno = syscall.RawSyscall(unix.SYS_EXECVE, path, p.argv, p.env)
-		if errno == unix.ENOENT || errno == unix.ENOTDIR {
-			continue
+	for i := range p.calls {
+		c := &p.calls[i]
+		result, _, errno := syscall.RawSyscall6(c.number, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
+		switch c.expect {
+		case expectAnything:
+			errno = 0
+		case expectKnown:
+			if errno == unix.EINVAL {
+				errno = 0
+			}
+		case expectSet:
+			if errno == unix.EINVAL || errno == 0 && result == 0 {
+				errno = unix.EPERM
+			}
+		case expectGuardian:
+			if result != p.guardian {
+				rawExit(255)
+			}
+		case expectNever: // as execvp(3) has it
+			if errno == unix.EACCES {
+				failure = errno
+			}
+			if errno == unix.EACCES || errno == unix.ENOENT || errno == unix.ENOTDIR {
+				errno = 0
+			}
 		}
-		failure = errno
-		if errno != unix.EACCES { // as execvp(3) has it
-			break
+		if errno != 0 {
+			rawFail(p, c.step, c.kind, errno)
 		}
 	}
-	rawFail(p, stepExec, failure)
+	rawFail(p, stepExec, 0, failure)
 }
 
 //go:norace
 //go:nosplit
-func rawCheck(p *rawPlan, step rawStep, errno syscall.Errno) {
-	if errno != 0 {
-		rawFail(p, step, errno)
+func rawFail(p *rawPlan, step rawStep, kind int32, errno syscall.Errno) {
+	p.message = rawMessage{messageFailed, int32(step), kind, int32(errno)}
+	for {
+		syscall.RawSyscall6(unix.SYS_WRITE, uintptr(p.status), uintptr(unsafe.Pointer(&p.message)), rawMessageSize, 0, 0, 0)
+		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, 255, 0, 0, 0, 0, 0)
 	}
 }
 
 //go:norace
 //go:nosplit
-func rawFail(p *rawPlan, step rawStep, errno syscall.Errno) {
-	rawTell(p, messageFailed, int32(step), int32(errno))
-	rawExit(255)
-}
-
-//go:norace
-//go:nosplit
-func rawTell(p *rawPlan, kind, a, b int32) {
-	p.message = rawMessage{kind, a, b}
-	syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.status), uintptr(unsafe.Pointer(&p.message)), rawMessageSize)
+func rawTell(p *rawPlan, kind, a, b, c int32) {
+	p.message = rawMessage{kind, a, b, c}
+	syscall.RawSyscall6(unix.SYS_WRITE, uintptr(p.status), uintptr(unsafe.Pointer(&p.message)), rawMessageSize, 0, 0, 0)
 }
 
 //go:norace
 //go:nosplit
 func rawExit(code uintptr) {
 	for {
-		syscall.RawSyscall(unix.SYS_EXIT_GROUP, code, 0, 0)
+		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, code, 0, 0, 0, 0, 0)
 	}
 }

@@ -15,14 +15,14 @@ import (
 // A setup is everything that one child needs, in its parent.
 type setup struct {
 	plan  rawPlan
+	what  *becoming  // what plan.calls is made from
 	files []*os.File // open until the child has ended
 	once  []*os.File // open until it has been started
 	pins  runtime.Pinner
 
-	status     *os.File // what the child tells
-	output     *os.File // what the command writes; nil where nothing is captured
-	limit      int
-	namespaces []Kind // names for plan.namespaces
+	status *os.File // what the child tells
+	output *os.File // what the command writes; nil where nothing is captured
+	limit  int
 }
 
 func (s *setup) close() {
@@ -51,8 +51,8 @@ func (s *setup) lend(f *os.File) uintptr {
 // prepare looks at the place and opens all that the child needs of it. It runs
 // on the thread that the child will be made from.
 func prepare(in Place, c Command) (*setup, error) {
-	s := &setup{limit: c.OutputLimit}
-	s.plan.root, s.plan.pidNS, s.plan.userNS, s.plan.cgroup = -1, -1, -1, -1
+	s := &setup{limit: c.OutputLimit, what: &becoming{root: -1, userNS: -1}}
+	s.plan.pidNS, s.plan.cgroup = -1, -1
 	if s.limit <= 0 {
 		s.limit = defaultOutputLimit
 	}
@@ -71,6 +71,9 @@ func prepare(in Place, c Command) (*setup, error) {
 			return nil, err
 		}
 	}
+	s.plan.session, s.plan.keep = !c.Foreground, c.KeepRest
+	s.what.session = s.plan.session
+	s.plan.calls = s.what.list(&s.pins)
 	return s, nil
 }
 
@@ -120,11 +123,10 @@ func (s *setup) joinNamespaces(in Place) error {
 			return err
 		}
 		if f != nil {
-			s.plan.namespaces = append(s.plan.namespaces, rawNamespace{fd: s.lend(f), kind: rawKinds[kind]})
-			s.namespaces = append(s.namespaces, kind)
+			s.what.namespaces = append(s.what.namespaces, rawNamespace{fd: s.lend(f), kind: rawKinds[kind]})
 		}
 	}
-	for kind, fd := range map[Kind]*int{PID: &s.plan.pidNS, User: &s.plan.userNS} {
+	for kind, fd := range map[Kind]*int{PID: &s.plan.pidNS, User: &s.what.userNS} {
 		f, err := s.foreign(in, kind)
 		if err != nil {
 			return err
@@ -173,7 +175,7 @@ func (s *setup) enterRoot(in Place) error {
 		if err != nil {
 			return failed(step, exitNamespace, err)
 		}
-		s.plan.root = int(s.lend(root))
+		s.what.root = int(s.lend(root))
 		return nil
 	}
 	path, err := in.Process.readlink("root")
@@ -183,7 +185,7 @@ func (s *setup) enterRoot(in Place) error {
 	if path == "/" {
 		return nil // setns(2) goes to the root of the namespace
 	}
-	s.plan.rootPath, err = s.cString(path)
+	s.what.rootPath, err = s.cString(path)
 	if err != nil {
 		return failed(step, exitNamespace, err)
 	}
@@ -220,7 +222,7 @@ func (s *setup) enterCgroup(p *Process) error {
 		if err != nil {
 			return failed(step, exitCgroup, err)
 		}
-		s.plan.procs = append(s.plan.procs, s.lend(procs))
+		s.what.procs = append(s.what.procs, s.lend(procs))
 	}
 	return nil
 }
@@ -235,10 +237,11 @@ func (s *setup) become(in Place, c Command) error {
 	if in.Credential != nil {
 		who = *in.Credential
 	}
-	s.who(who)
-	s.plan.umask = uintptr(status.Umask)
-	s.plan.session = !c.Foreground
-	s.plan.keep = c.KeepRest
+	who.Groups = slices.Clone(who.Groups)
+	s.what.who, s.what.umask = who, status.Umask
+	if err := s.capabilities(); err != nil {
+		return failed("read our own capabilities", exitCapabilities, err)
+	}
 	if err := s.openFiles(in.Process); err != nil {
 		return failed("read the limits", exitLimits, err)
 	}
@@ -255,17 +258,21 @@ func (s *setup) become(in Place, c Command) error {
 	return s.image(environment(env, pid, c.Env), c)
 }
 
-func (s *setup) who(c credential.Credential) {
-	p := &s.plan
-	p.uid = [3]uintptr{uintptr(c.UID), uintptr(c.EUID), uintptr(c.SUID)}
-	p.gid = [3]uintptr{uintptr(c.GID), uintptr(c.EGID), uintptr(c.SGID)}
-	groups := slices.Clone(c.Groups)
-	if len(groups) > 0 {
-		s.pins.Pin(&groups[0])
-		p.groups, p.groupCount = uintptr(unsafe.Pointer(&groups[0])), uintptr(len(groups))
+// capabilities finds out what this thread may, and what there is.
+func (s *setup) capabilities() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return os.NewSyscallError("capget", err)
 	}
-	p.inheritable, p.permitted, p.effective = uint64(c.Inheritable), uint64(c.Permitted), uint64(c.Effective)
-	p.bounding, p.ambient, p.noNewPrivs = uint64(c.Bounding), uint64(c.Ambient), c.NoNewPrivs
+	s.what.permitted = credential.CapSet(data[0].Permitted) | credential.CapSet(data[1].Permitted)<<32
+	for n := range 64 {
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0); err != nil {
+			break // EINVAL: beyond the last one
+		}
+		s.what.lastCap = n
+	}
+	return nil
 }
 
 // openFiles takes over the process's soft limit of open files: the Go runtime
@@ -286,17 +293,17 @@ func (s *setup) openFiles(p *Process) error {
 		return os.NewSyscallError("getrlimit", err)
 	}
 	hard = min(mine.Max, hard)
-	s.plan.nofile = [2]uint64{min(soft, hard), hard}
+	s.what.nofile = [2]uint64{min(soft, hard), hard}
 	return nil
 }
 
 // image prepares what execve needs.
 func (s *setup) image(env []string, c Command) error {
 	var err error
-	if s.plan.argv, err = s.cStrings(c.Argv); err != nil {
+	if s.what.argv, err = s.cStrings(c.Argv); err != nil {
 		return failed("execute", exitExec, err)
 	}
-	if s.plan.env, err = s.cStrings(env); err != nil {
+	if s.what.env, err = s.cStrings(env); err != nil {
 		return failed("execute", exitExec, err)
 	}
 	for _, path := range candidates(c.Argv[0], env) {
@@ -304,13 +311,13 @@ func (s *setup) image(env []string, c Command) error {
 		if err != nil {
 			return failed("execute", exitExec, err)
 		}
-		s.plan.paths = append(s.plan.paths, p)
+		s.what.paths = append(s.what.paths, p)
 	}
 	dir := c.Dir
 	if dir == "" {
 		dir = "/"
 	}
-	if s.plan.directory, err = s.cString(dir); err != nil {
+	if s.what.directory, err = s.cString(dir); err != nil {
 		return failed("enter the working directory", exitChdir, err)
 	}
 	return nil
@@ -349,7 +356,7 @@ func (s *setup) stdio(c Command) error {
 		if err != nil {
 			return failed(step, exitStdio, err)
 		}
-		s.plan.stdio[i] = s.lend(d)
+		s.what.stdio[i] = s.lend(d)
 	}
 	return nil
 }
