@@ -54,7 +54,8 @@ func Reload(ctx context.Context, o Options) (res *Result, err error) {
 		}
 		err = errors.Join(err, run.Close())
 	}()
-	if err = t.reload(ctx); err != nil {
+	aside(func() { err = t.reload(ctx) })
+	if err != nil {
 		return nil, err
 	}
 	return t.res, nil

@@ -89,43 +89,60 @@ func (s *start) start(ctx context.Context) error {
 		return &ExitError{ExitNamespace, err}
 	}
 	run.Own(s.host)
+	var p prepared
+	aside(func() { p, err = s.prepare(ctx) })
+	if err != nil {
+		return err
+	}
+	// From here on it is this thread that counts: it gets the namespace, and
+	// executes the command.
+	if _, err := steps.Do(ctx, run, "attach", s.attach(p.is, p.made)); err != nil {
+		return &ExitError{ExitNamespace, err}
+	}
+	if _, err := steps.Do(ctx, run, "record", s.record(p.is, p.made)); err != nil {
+		return &ExitError{ExitNamespace, err}
+	}
+	return s.execute(p.is, p.user)
+}
+
+// prepared is what a start has before it changes anything.
+type prepared struct {
+	is   *situation
+	user *identity
+	made *made
+}
+
+// prepare does all that needs no thread of its own.
+func (s *start) prepare(ctx context.Context) (p prepared, err error) {
+	run := s.run
 	if s.lock, err = steps.Do(ctx, run, "lock", s.takeLock()); err != nil {
-		return err
+		return p, err
 	}
-	is, err := steps.Do(ctx, run, "read", s.read())
+	if p.is, err = steps.Do(ctx, run, "read", s.read()); err != nil {
+		return p, err
+	}
+	if p.user, err = steps.Do(ctx, run, "user", s.user(p.is)); err != nil {
+		return p, &ExitError{ExitUser, err}
+	}
+	look, err := steps.Do(ctx, run, "survey", s.survey(p.is))
 	if err != nil {
-		return err
+		return p, &ExitError{ExitNamespace, err}
 	}
-	user, err := steps.Do(ctx, run, "user", s.user(is))
+	picked, err := steps.Do(ctx, run, "pick", s.pick(p.is))
 	if err != nil {
-		return &ExitError{ExitUser, err}
+		return p, &ExitError{ExitNamespace, err}
 	}
-	look, err := steps.Do(ctx, run, "survey", s.survey(is))
+	all, err := steps.Do(ctx, run, "open", s.open(p.is, look, picked))
 	if err != nil {
-		return &ExitError{ExitNamespace, err}
+		return p, &ExitError{ExitNamespace, err}
 	}
-	picked, err := steps.Do(ctx, run, "pick", s.pick(is))
-	if err != nil {
-		return &ExitError{ExitNamespace, err}
+	if p.made, err = steps.Do(ctx, run, "stage", s.stage(p.is, look, all)); err != nil {
+		return p, &ExitError{ExitNamespace, err}
 	}
-	all, err := steps.Do(ctx, run, "open", s.open(is, look, picked))
-	if err != nil {
-		return &ExitError{ExitNamespace, err}
+	if p.made, err = steps.Do(ctx, run, "check", s.check(p.is, p.user, p.made)); err != nil {
+		return p, &ExitError{ExitNamespace, err}
 	}
-	made, err := steps.Do(ctx, run, "stage", s.stage(is, look, all))
-	if err != nil {
-		return &ExitError{ExitNamespace, err}
-	}
-	if made, err = steps.Do(ctx, run, "check", s.check(is, user, made)); err != nil {
-		return &ExitError{ExitNamespace, err}
-	}
-	if _, err := steps.Do(ctx, run, "attach", s.attach(is, made)); err != nil {
-		return &ExitError{ExitNamespace, err}
-	}
-	if _, err := steps.Do(ctx, run, "record", s.record(is, made)); err != nil {
-		return &ExitError{ExitNamespace, err}
-	}
-	return s.execute(is, user)
+	return p, nil
 }
 
 // identify settles the unit and the name.
