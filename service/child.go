@@ -48,7 +48,7 @@ func newChild(pid int) (*child, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		// Without it the child could not be told to end.
-		unix.Kill(pid, unix.SIGKILL)
+		_ = unix.Kill(pid, unix.SIGKILL)
 		_, waitErr := reap(pid)
 		return nil, failed("start the child", exitFork, errors.Join(err, waitErr))
 	}

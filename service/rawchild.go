@@ -587,7 +587,7 @@ func rawKillListed(p *rawPlan) {
 //go:norace
 //go:nosplit
 func rawCommand(p *rawPlan) {
-	failure := syscall.Errno(unix.ENOENT)
+	failure := unix.ENOENT
 	for i := range p.calls {
 		c := &p.calls[i]
 		result, _, errno := syscall.RawSyscall6(c.number, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])

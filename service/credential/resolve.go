@@ -329,7 +329,7 @@ func (r *resolver) ask(one func(service string) error) error {
 		if err == nil {
 			return nil
 		}
-		if result == errNoRecord && !errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(result, errNoRecord) && !errors.Is(err, fs.ErrNotExist) {
 			result = err
 		}
 	}
