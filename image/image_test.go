@@ -96,7 +96,7 @@ func loops(t *testing.T) []string {
 // dir is a temporary directory whose name says which package's it is.
 func dir(t testing.TB) string {
 	t.Helper()
-	d, err := os.MkdirTemp("", "ImageTest")
+	d, err := os.MkdirTemp("", "ImageTest") //nolint:usetesting // loops knows this package by the name
 	if err != nil {
 		t.Fatal(err)
 	}
