@@ -12,14 +12,16 @@ GO       ?= go
 FUZZTIME ?= 30s
 # git shows nobody but the owner a tree, root neither; go build takes that for an error.
 NOVCS     = $(if $(shell git rev-parse --git-dir 2>/dev/null),,-buildvcs=false)
-# Where a test needs C (libcontainer's namespace code), it says so with a build tag of cgo.
 INTEGRATION = ./integration/...
+# libcontainer enters namespaces in C: its tests have nothing in them without cgo.
+CGO_TESTS   = $(addprefix ./,$(wildcard integration/foreign))
 UNIT        = $$($(GO) list ./... | grep -v /integration)
 
 # program:package of everything that the tests call on this machine.
 TEST_TOOLS = mmdebstrap:mmdebstrap mkfs.erofs:erofs-utils mksquashfs:squashfs-tools mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
 	mkfs.ext4:e2fsprogs sfdisk:fdisk sgdisk:gdisk setfattr:attr strace:strace tar:tar \
-	losetup:mount systemd-escape:systemd systemd-analyze:systemd
+	losetup:mount systemd-escape:systemd systemd-analyze:systemd \
+	gcc:gcc gcc:libc6-dev
 
 build: have-go ## the static binary, bin/extexec
 	$(GO) build $(NOVCS) -trimpath -ldflags "-s -w" -o bin/extexec ./cmd/extexec
@@ -31,6 +33,7 @@ test: root-only test-deps ## all tests, under real systemds too (root; cold cach
 	@rc=0; \
 	EXTEXEC_REQUIRE_RIG=1 $(GO) test $(UNIT) || rc=1; \
 	EXTEXEC_REQUIRE_RIG=1 $(GO) test -p 1 -timeout 30m $(INTEGRATION) || rc=1; \
+	for pkg in $(CGO_TESTS); do CGO_ENABLED=1 EXTEXEC_REQUIRE_RIG=1 $(GO) test $$pkg || rc=1; done; \
 	exit $$rc
 
 unit: ## the tests beside the code; without root the ones that need it are skipped
