@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +17,8 @@ type adoptSandbox struct {
 	ours     string // in [X-Extexec]
 	host     files  // files that the test makes outside of all extensions
 	// carried are paths below hierarchies that have a mount, with what is read there, at the start and after
-	// every reload; "" for what cannot be read.
+	// every reload; "" for what cannot be read. With an "@" at its end the path is looked up in a directory
+	// that the service has opened at its start.
 	carried map[string]string
 	files   files // of the extension beside the one that has versions
 	covered bool  // systemd's overlay has mounts below it: it stays covered
@@ -38,11 +40,11 @@ var adoptSandboxes = []adoptSandbox{
 	},
 	{
 		name: "inaccessible", settings: "User=daemon\nInaccessiblePaths=/usr/share/adopt-secret\n", covered: true,
-		files: files{"/usr/share/adopt-secret": "secret\n"}, carried: map[string]string{"/usr/share/adopt-secret": ""},
+		files: files{"/usr/share/adopt-secret": "secret\n"}, carried: map[string]string{"/usr/share/adopt-secret": "", "/usr/share/adopt-secret@": ""},
 	},
 	{
 		name: "etc", settings: "User=daemon\nBindReadOnlyPaths=%D/bound:/etc/adopt-bound\nInaccessiblePaths=/etc/adopt-secret\n", covered: true, needs: confexts,
-		files: files{"/etc/adopt-bound": "shipped\n", "/etc/adopt-secret": "secret\n"}, carried: map[string]string{"/etc/adopt-bound": "bound\n", "/etc/adopt-secret": ""},
+		files: files{"/etc/adopt-bound": "shipped\n", "/etc/adopt-secret": "secret\n"}, carried: map[string]string{"/etc/adopt-bound": "bound\n", "/etc/adopt-secret": "", "/etc/adopt-secret@": ""},
 	},
 	{
 		name: "tmpfs", settings: "TemporaryFileSystem=/usr/share/adopt-tmp:ro\n", covered: true,
@@ -78,6 +80,7 @@ type hardened struct {
 	*adoptee
 	adoptSandbox
 	file string // that has versions
+	attr string // of systemd's overlay on /usr
 }
 
 // TestAdoptHardened adopts units whose sandbox hides, binds and forbids, all at once: three reloads each, and
@@ -104,6 +107,7 @@ func TestAdoptHardened(t *testing.T) {
 		for _, u := range units {
 			u.pid = c.MainPID(u.unit)
 			u.systemdsOn("/usr")
+			u.attr = u.mountOptions("/usr")
 			u.checkReads("version 0\n")
 		}
 		for i := range 3 {
@@ -147,6 +151,10 @@ func (u *hardened) prepare() string {
 	u.c.WriteFile(u.dir+"/nest/other", "nest\n", 0o644)
 	reads := []string{u.file}
 	for p := range u.carried {
+		if at, ok := strings.CutSuffix(p, "@"); ok {
+			u.flags += " -read-at " + path.Dir(at) + ":" + path.Base(at)
+			continue
+		}
 		reads = append(reads, p)
 	}
 	return u.text(settings, reads...)
@@ -185,6 +193,12 @@ func (u *hardened) checkStack() {
 			u.t.Errorf("%s: status says that %d trees are covered on %s, the mount table has %q", u.unit, h.Covered, h.Path, stack)
 		}
 		covered += h.Covered
+	}
+	now := strings.Split(u.mountOptions("/usr"), ",")
+	for _, o := range strings.Split(u.attr, ",") {
+		if !slices.Contains(now, o) {
+			u.t.Errorf("%s: systemd's overlay has the option %s, ours has %q", u.unit, o, now)
+		}
 	}
 	if want := map[bool]int{true: 1}[u.covered]; covered != want {
 		u.t.Errorf("%s: %d trees are covered, want %d", u.unit, covered, want)
