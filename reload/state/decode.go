@@ -46,6 +46,22 @@ func decodeNumber(file string, b []byte) (n uint64, err error) {
 	return n, err
 }
 
+// decodeCommitted reads of a generation whether it was committed. A line that
+// cannot be read counts as one: it is reported by whoever wants all of it.
+func decodeCommitted(b []byte) bool {
+	var g Generation
+	err := decode("", b, "", func(p *parser) {
+		p.object(func(key string) {
+			if key != "outcome" {
+				p.skip()
+				return
+			}
+			g.Outcome, p.done = p.text(), true
+		})
+	})
+	return err != nil || g.Committed()
+}
+
 func decodeMemory(file string, b []byte) (*Memory, error) {
 	m := &Memory{}
 	err := decode(file, b, memoryRemedy, func(p *parser) { p.err = json.Unmarshal(b, m) })
@@ -157,6 +173,8 @@ func (p *parser) generation(g *Generation) {
 			g.Time = p.time()
 		case "outcome":
 			g.Outcome = p.text()
+		case "why":
+			g.Why = p.text()
 		case "trigger":
 			g.Trigger = p.text()
 		case "good":
@@ -188,6 +206,8 @@ func (p *parser) extension(e *Extension) {
 			e.Class = p.texts()
 		case "identity":
 			e.Identity = p.text()
+		case "verified":
+			e.Verified = p.text()
 		case "hierarchies":
 			e.Hierarchies = p.texts()
 		default:
@@ -222,6 +242,8 @@ func (p *parser) carried(c *Carried) {
 			c.Path = p.text()
 		case "origin":
 			c.Origin = p.text()
+		case "link_lost":
+			c.LinkLost = p.truth()
 		default:
 			p.skip()
 		}

@@ -88,6 +88,7 @@ func (w *writer) generationFields(g *Generation) {
 	}
 	w.time("time", g.Time)
 	w.optText("outcome", g.Outcome)
+	w.optText("why", g.Why)
 	w.optText("trigger", g.Trigger)
 	if g.Good {
 		w.key("good")
@@ -105,6 +106,7 @@ func (w *writer) extension(e *Extension) {
 	w.text("path", e.Path)
 	w.optTexts("class", e.Class)
 	w.text("identity", e.Identity)
+	w.optText("verified", e.Verified)
 	w.optTexts("hierarchies", e.Hierarchies)
 }
 
@@ -121,6 +123,10 @@ func (w *writer) hierarchy(h *Hierarchy) {
 func (w *writer) carried(c *Carried) {
 	w.text("path", c.Path)
 	w.optText("origin", c.Origin)
+	if c.LinkLost {
+		w.key("link_lost")
+		w.b = append(w.b, "true"...)
+	}
 }
 
 // array writes a list of objects, nothing when it is empty.

@@ -9,7 +9,8 @@ import (
 
 var newline = []byte{'\n'}
 
-// A History is what generations a name had, oldest first. In its file each line has
+// A History is what generations a name had, oldest first, with what was refused or
+// taken back. In its file each line has
 // the schema, as a newer program can append to what an older one began.
 type History []Generation
 
@@ -88,26 +89,47 @@ func refuseNewer(d dir, lines [][]byte) error {
 	return nil
 }
 
-// trim keeps the last keep lines, fewer where they are too much to read again, and
-// of the others the last good one where none of those that stay is good. lastGood
-// says that the last line is.
+// sameRefusal says whether the same extensions were refused for the same reason.
+func sameRefusal(a, b *Generation) bool {
+	return a.Outcome == b.Outcome && a.Why == b.Why && a.Trigger == b.Trigger && slices.Equal(a.Identities(), b.Identities())
+}
+
+// trim keeps the last keep generations that were committed, and what failed since
+// the first of these, keep at most; fewer where they are too much to read again. Of
+// the others it keeps the last good one where none of those that stay is good.
+// lastGood says that the last line is.
 func trim(lines [][]byte, keep int, lastGood bool) [][]byte {
-	first := max(len(lines)-keep, 0)
-	for size(lines[first:]) > maxHistory && first < len(lines)-1 {
-		first++
+	if len(lines) <= keep && size(lines) <= maxHistory {
+		return lines
 	}
-	if first == 0 || lastGood {
-		return lines[first:]
-	}
-	for i := len(lines) - 1; i >= 0; i-- {
-		if g, err := decodeGeneration("", lines[i]); err == nil && g.Good {
-			if i < first {
-				return append([][]byte{lines[i]}, lines[first:]...)
-			}
+	var kept [][]byte // last first
+	committed, failed, i := 0, 0, len(lines)-1
+	for ; i >= 0 && committed < keep; i-- {
+		if len(kept) > 0 && size(kept)+len(lines[i]) >= maxHistory {
 			break
 		}
+		if decodeCommitted(lines[i]) {
+			committed++
+		} else if failed++; failed > keep {
+			continue
+		}
+		kept = append(kept, lines[i])
 	}
-	return lines[first:]
+	if !lastGood && !slices.ContainsFunc(kept, isGood) {
+		for ; i >= 0; i-- {
+			if isGood(lines[i]) {
+				kept = append(kept, lines[i])
+				break
+			}
+		}
+	}
+	slices.Reverse(kept)
+	return kept
+}
+
+func isGood(line []byte) bool {
+	g, err := decodeGeneration("", line)
+	return err == nil && g.Good
 }
 
 func size(lines [][]byte) int {

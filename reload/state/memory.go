@@ -121,9 +121,10 @@ func (l *Lock) Remember(change func(*Memory)) *Warning {
 	})
 }
 
-// AddHistory appends a generation to the history, and keeps the last keep of them,
-// at least one. The last good one is kept in addition: it is what a start falls
-// back on.
+// AddHistory appends a generation to the history, and keeps the last keep of those
+// that were committed, at least one, and of the others since then as many. The last
+// good one is kept in addition: it is what a start falls back on. The same refusal
+// again, as of a reload that is tried every minute, takes the place of the last one.
 func (l *Lock) AddHistory(g Generation, keep int) *Warning {
 	return l.warn(func() error {
 		lines, err := readLines(l.memory)
@@ -132,6 +133,12 @@ func (l *Lock) AddHistory(g Generation, keep int) *Warning {
 		}
 		if err := refuseNewer(l.memory, lines); err != nil {
 			return err
+		}
+		if n := len(lines); n > 0 && g.Outcome == OutcomeRefused {
+			last, err := decodeGeneration(l.memory.path(historyFile), lines[n-1])
+			if err == nil && sameRefusal(last, &g) {
+				g.Number, lines = last.Number, lines[:n-1]
+			}
 		}
 		b, err := encodeLine(&g)
 		if err != nil {
@@ -199,6 +206,26 @@ func (m *Memory) Refuse(r Refused) {
 // Accept forgets that an identity was refused.
 func (m *Memory) Accept(identity string) {
 	m.Refused = slices.DeleteFunc(m.Refused, func(r Refused) bool { return r.Identity == identity })
+}
+
+// IsHeld says whether a rollback left a candidate of a ref, and why; compare orders
+// two versions.
+func (m *Memory) IsHeld(ref, version, identity string, compare func(a, b string) int) (why string, held bool) {
+	h := m.HoldOf(ref)
+	if h == nil || !h.Covers(version, identity, compare) {
+		return "", false
+	}
+	return h.Why, true
+}
+
+// HoldOf returns the hold of a ref, nil where there is none.
+func (m *Memory) HoldOf(ref string) *Hold {
+	for i := range m.Holds {
+		if m.Holds[i].Ref == ref {
+			return &m.Holds[i]
+		}
+	}
+	return nil
 }
 
 // Hold sets the hold of a ref; it replaces the one that there was.

@@ -57,8 +57,10 @@ type Generation struct {
 	// later exchange has a higher one.
 	Serial uint64    `json:"serial,omitempty"`
 	Time   time.Time `json:"time"`
-	// Outcome is how it ended: "committed", "refused", "taken back".
+	// Outcome is how it ended: one of the Outcome words.
 	Outcome string `json:"outcome,omitempty"`
+	// Why is what went wrong, where it was not committed.
+	Why string `json:"why,omitempty"`
 	// Trigger is who asked for it: "run", "reload", "rollback", …
 	Trigger string `json:"trigger,omitempty"`
 	// Good says that this set of extensions passed every check that there was.
@@ -67,6 +69,17 @@ type Generation struct {
 	Extensions  []Extension `json:"extensions,omitempty"` // in layer order
 	Hierarchies []Hierarchy `json:"hierarchies,omitempty"`
 }
+
+// The outcomes of a generation. One that was not committed is in the history only.
+const (
+	OutcomeCommitted  = "committed"
+	OutcomeRefused    = "refused"     // it never went live
+	OutcomeTakenBack  = "taken back"  // it was live, and the one before is again
+	OutcomeUndoFailed = "undo failed" // it could not be taken back whole
+)
+
+// Committed says whether the generation came to stay.
+func (g *Generation) Committed() bool { return g.Outcome == OutcomeCommitted || g.Outcome == "" }
 
 // Identities returns the identities of the extensions, in layer order.
 func (g *Generation) Identities() []string {
@@ -86,6 +99,8 @@ type Extension struct {
 	Path     string   `json:"path"`              // what was picked, in the host view
 	Class    []string `json:"class,omitempty"`   // "sysext", "confext"
 	Identity string   `json:"identity"`          // equal means the same extension
+	// Verified is how its contents were verified; "" where they were not.
+	Verified string `json:"verified,omitempty"`
 	// Hierarchies are those that it gives a layer to.
 	Hierarchies []string `json:"hierarchies,omitempty"`
 }
@@ -106,6 +121,8 @@ type Hierarchy struct {
 type Carried struct {
 	Path   string `json:"path"`
 	Origin string `json:"origin,omitempty"` // whose mount it was: "unit", "host", …
+	// LinkLost says that what the host mounts below it from now on does not appear.
+	LinkLost bool `json:"link_lost,omitempty"`
 }
 
 // A Memory is what outlives the service and the boot, besides the history: which
@@ -124,11 +141,31 @@ type Refused struct {
 	Time     time.Time `json:"time"`
 }
 
-// A Hold keeps a ref from picking versions up to and including one, after a
-// rollback left it.
+// A Hold keeps a ref from picking what a rollback left, until something newer
+// appears.
 type Hold struct {
-	Ref     string    `json:"ref"`
-	Version string    `json:"version"`
+	Ref string `json:"ref"`
+	// Version is the newest one that is held, and Above the one that was gone back
+	// to: held is what is newer than Above, up to and including Version. Where the
+	// extension has no version both are "", and Identity alone is held.
+	Version string `json:"version"`
+	Above   string `json:"above,omitempty"`
+	// Identity is that of the extension that was left.
+	Identity string `json:"identity,omitempty"`
+	// Without says that the generation that was gone back to has nothing of this
+	// ref: that all of it is held is no error then.
+	Without bool      `json:"without,omitempty"`
 	Why     string    `json:"why,omitempty"`
 	Time    time.Time `json:"time"`
+}
+
+// Covers says whether a candidate is held; compare orders two versions.
+func (h *Hold) Covers(version, identity string, compare func(a, b string) int) bool {
+	if h.Identity != "" && h.Identity == identity {
+		return true
+	}
+	if h.Version == "" || version == "" {
+		return false
+	}
+	return compare(version, h.Version) <= 0 && (h.Above == "" || compare(version, h.Above) > 0)
 }
