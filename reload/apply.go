@@ -10,6 +10,9 @@ import (
 	"github.com/extexec/extexec/service"
 )
 
+// reloadCommand is the setting whose commands may start what outlives them.
+const reloadCommand = "ReloadCommand="
+
 // applyStep tells the service to read again.
 type applyStep struct {
 	steps.Step[struct{}]
@@ -25,7 +28,7 @@ func (a applyStep) again(ctx context.Context) error {
 // apply runs ReloadCommand= in the service's place, and sends ReloadSignal=.
 func (t *transaction) apply(target *target, is *situation) applyStep {
 	return applyStep{steps.Step[struct{}]{Do: func(ctx context.Context) (struct{}, error) {
-		err := runCommands(ctx, "ReloadCommand=", is.settings.ReloadCommand, service.Place{Process: target.process}, t.addWarning)
+		err := runCommands(ctx, reloadCommand, is.settings.ReloadCommand, service.Place{Process: target.process}, t.addWarning)
 		if err != nil {
 			return struct{}{}, err
 		}

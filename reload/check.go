@@ -60,7 +60,10 @@ func runCommands(ctx context.Context, setting string, lines []settings.Command, 
 	env = append(slices.Clone(env), extra)
 	for _, c := range lines {
 		argv := c.Expand(func(name string) (string, bool) { return lookup(env, name) })
-		res, err := service.Run(ctx, in, service.Command{Argv: argv, Env: []string{extra}})
+		// An ExecReload= line that adopt or wrap has kept as ReloadCommand= may
+		// start a successor; a check or a verify leaves nothing behind.
+		keep := setting == reloadCommand
+		res, err := service.Run(ctx, in, service.Command{Argv: argv, Env: []string{extra}, KeepRest: keep})
 		if err == nil {
 			continue
 		}
