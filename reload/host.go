@@ -15,9 +15,11 @@ import (
 
 // startedBySystemd tells whether systemd executed this very process:
 // systemd.exec(5), $SYSTEMD_EXEC_PID, from 248 on. A child of such a process has
-// the variable too, with another number.
+// the variable too, with another number. So has the first process of a pid
+// namespace of its own (PrivatePIDs=): 257 gives it the number outside.
 func startedBySystemd() bool {
-	return os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid())
+	pid := os.Getenv("SYSTEMD_EXEC_PID")
+	return pid == strconv.Itoa(os.Getpid()) || pid != "" && os.Getpid() == 1
 }
 
 // hostView starts a thread in which images are found and records are kept: for

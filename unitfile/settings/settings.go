@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -154,7 +155,9 @@ func bad(a unitfile.Assignment, err error) error {
 func (r *reader) lexical() error {
 	for _, w := range r.unit.Warnings {
 		if w.Section == Section {
-			return &unitfile.SyntaxError{File: w.File, Line: w.Line, Msg: fmt.Sprintf("in [%s]: %s", Section, w.Msg)}
+			// Here it is no mere warning.
+			msg := strings.TrimSuffix(w.Msg, ": line ignored")
+			return &unitfile.SyntaxError{File: w.File, Line: w.Line, Msg: fmt.Sprintf("in [%s]: %s: write KEY=VALUE, or \"#\" before it", Section, msg)}
 		}
 		r.set.Warnings = append(r.set.Warnings, w.Error())
 	}
