@@ -97,6 +97,16 @@ func (t *transaction) reload(ctx context.Context) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done within ReloadTimeoutSec=%s", limit))
 		defer cancel()
 	}
+	err = t.update(ctx, who, is)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err) // what took too long, and where
+	}
+	return err
+}
+
+// update goes on once it is known what is asked for.
+func (t *transaction) update(ctx context.Context, who *subject, is *situation) error {
+	run := t.run
 	running, err := steps.Do(ctx, run, "find", t.find(who, is))
 	if err != nil {
 		return err

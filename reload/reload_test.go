@@ -394,6 +394,23 @@ func TestTimeout(t *testing.T) {
 	b.whole()
 }
 
+// TestReloadTimeoutSec says which setting it is that ended a reload. The sleep
+// comes to an end only the second time, for the old version.
+func TestReloadTimeoutSec(t *testing.T) {
+	b := newBed(t)
+	b.write("ReloadTimeoutSec=2", `ReloadCommand=/bin/sh -c 'read v </etc/extexec-test; test "$v" = 1 || sleep 60'`)
+	b.start()
+	b.extension("conf", "2", map[string]string{"etc/extension-release.d/extension-release.conf": "ID=_any\n", "etc/extexec-test": "2\n"})
+	_, err := b.reload(Options{})
+	var f *Failure
+	if !errors.As(err, &f) || f.Left != TakenBack || !strings.Contains(err.Error(), "ReloadTimeoutSec=2s") {
+		t.Errorf("error %v, want the setting's name, and the old state", err)
+	}
+	if got := b.svc.Read("/etc/extexec-test"); got != "1" {
+		t.Errorf("the service sees %q", got)
+	}
+}
+
 // good is a command line that fails for the version "bad".
 const good = `/bin/sh -c 'read v </etc/extexec-test; echo "looked at $v"; test "$v" != bad'`
 
