@@ -193,6 +193,12 @@ var exitCases = map[string]struct{ lines, command string }{
 	"forbidden":   {"User=www-data\nWorkingDirectory=/root", "/bin/true"},
 	"no-home":     {"User=_apt\nWorkingDirectory=~", "/bin/true"},
 	"not-allowed": {"User=www-data", "/etc/shadow"},
+	"credential":  {"User=www-data\nLoadCredential=x:/etc/hostname", "/bin/cat ${CREDENTIALS_DIRECTORY}/x"},
+	"dyn-secret":  {"DynamicUser=yes\nLoadCredential=x:/etc/hostname", "/bin/cat ${CREDENTIALS_DIRECTORY}/x"},
+	"runtime-dir": {"User=www-data\nRuntimeDirectory=%p", "/usr/bin/touch ${RUNTIME_DIRECTORY}/x"},
+	"dyn-state":   {"DynamicUser=yes\nStateDirectory=%p\nCacheDirectory=%p", "/usr/bin/touch ${STATE_DIRECTORY}/x ${CACHE_DIRECTORY}/x"},
+	"private-tmp": {"User=www-data\nPrivateTmp=yes", "/usr/bin/touch /tmp/x /var/tmp/x"},
+	"strict":      {"User=www-data\nProtectSystem=strict", "/usr/bin/touch /var/tmp/x"},
 }
 
 // TestWrapperExit compares how services end with and without extexec run.
@@ -206,6 +212,7 @@ func TestWrapperExit(t *testing.T) {
 			units["wrap-exit-with-"+name+".service"] = text + wrapRun + tc.command + "\n" + e.section()
 		}
 		startAll(t, c, units)
+		c.Cleanup(func() { c.Script("rm -rf /var/*/wrap-exit-* /var/*/private/wrap-exit-*") })
 		end := func(unit string) string {
 			eventually(t, unit+" has ended", func() bool { return strings.Contains("inactive failed", c.Show(unit, "ActiveState")) })
 			return c.Show(unit, "ExecMainCode") + " " + c.Show(unit, "ExecMainStatus") + " " + c.Show(unit, "Result")

@@ -227,7 +227,7 @@ func TestWrapper(t *testing.T) {
 	}{
 		{"simple", "Type=simple\nUser=www-data", "", wrapDirs, 0, 0},
 		{"exec", "Type=exec\nDynamicUser=yes", "", wrapSquashfs, 0, 0},
-		{"notify", "Type=notify\nDynamicUser=yes\nWatchdogSec=2\nRestart=no", "-notify", wrapErofs, 0, 0},
+		{"notify", "Type=notify\nDynamicUser=yes\nWatchdogSec=1", "-notify", wrapErofs, 0, 0},
 		{"notify-reload", "Type=notify-reload\nUser=www-data", "-notify", wrapDirs, 262, 1},
 	}
 	rig.Each(t, func(t *testing.T, c *rig.Container) {
@@ -239,8 +239,12 @@ func TestWrapper(t *testing.T) {
 				c := c.For(t)
 				w := startWrapped(t, c, newWrapExts(t, c, tc.kind), tc.name, tc.lines, tc.arguments)
 				w.reload(t)
-				if r := c.AskService(w.socket(), "report"); r.Reloads != tc.reloads {
+				r := c.AskService(w.socket(), "report")
+				if r.Reloads != tc.reloads {
 					t.Errorf("the service was told to reload %d times, want %d", r.Reloads, tc.reloads)
+				}
+				if strings.Contains(tc.lines, "WatchdogSec") {
+					eventually(t, "two pings of the watchdog", func() bool { return c.AskService(w.socket(), "report").Pings >= 2 })
 				}
 			})
 		}
