@@ -17,6 +17,9 @@ type ExecCommand struct {
 	// Argv begins with the name that the program gets: Path, or under "@" the
 	// word after it.
 	Argv []string
+	// Text is the command as written, without its prefix: specifiers, quotes and
+	// escapes are in it. It is "" where the prefix itself is written with escapes.
+	Text string
 	// Warnings says what was taken as it is, such as an unknown escape.
 	Warnings []string
 }
@@ -83,11 +86,12 @@ func nextCommand(s string, expand func(string) (string, error)) (*ExecCommand, s
 	if !strings.Contains(c.Prefix, "@") {
 		c.Argv = append(c.Argv, program)
 	}
+	end := ""
 	for rest != "" {
 		// Both are looked at before quotes and escapes are taken off, so that
 		// ";" and \\; are words.
 		if after, ok := cutToken(rest, ";"); ok {
-			rest = after
+			rest, end = after, rest
 			break
 		}
 		if after, ok := cutToken(rest, `\;`); ok {
@@ -104,10 +108,26 @@ func nextCommand(s string, expand func(string) (string, error)) (*ExecCommand, s
 		}
 		c.Argv = append(c.Argv, word)
 	}
+	c.Text = withoutPrefix(s[:len(s)-len(end)], c.Prefix)
 	if len(c.Argv) == 0 || c.Argv[0] == "" {
 		return nil, "", errors.New("the prefix \"@\" wants the program's own name as the second word")
 	}
 	return c, rest, nil
+}
+
+// withoutPrefix takes the special prefixes off a command as written, also behind a
+// quote that opens with them.
+func withoutPrefix(s, prefix string) string {
+	s = strings.Trim(s, whitespace)
+	if after, ok := strings.CutPrefix(s, prefix); ok {
+		return after
+	}
+	if s != "" && (s[0] == '"' || s[0] == '\'') {
+		if after, ok := strings.CutPrefix(s[1:], prefix); ok {
+			return s[:1] + after
+		}
+	}
+	return ""
 }
 
 // word cuts a word off, strictly, then with unknown escapes left as they are.
