@@ -9,7 +9,7 @@ import (
 func TestExecText(t *testing.T) {
 	for in, want := range map[string][]string{
 		`/bin/a -g 'b c; d' %i $X`:      {`/bin/a -g 'b c; d' %i $X`},
-		`  -@:/bin/a "x\ty"  z  `:        {`/bin/a "x\ty"  z`},
+		`  -@:/bin/a "x\ty"  z  `:       {`/bin/a "x\ty"  z`},
 		`/bin/a x ; -/bin/b \; ";" y ;`: {`/bin/a x`, `/bin/b \; ";" y`},
 		`"-/bin/a b" c`:                 {`"/bin/a b" c`},
 		`\x2d/bin/a`:                    {``},

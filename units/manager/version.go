@@ -8,15 +8,30 @@ import (
 )
 
 // Version is the version of the systemd that answers: 257 of "257.9-1".
-func (m *Manager) Version(_ context.Context) (int, error) {
-	// The library has no form of this call that takes a context.
-	text, err := m.conn.GetManagerProperty("Version")
-	if err != nil {
-		return 0, fmt.Errorf("ask systemd for its version: %w", plain(err))
+func (m *Manager) Version(ctx context.Context) (int, error) {
+	type answer struct {
+		text string
+		err  error
 	}
-	v, err := parseVersion(text)
-	if err != nil {
-		return 0, fmt.Errorf("ask systemd for its version: %w", err)
+	// The library has no form of this call that takes a context; what is left
+	// waiting ends with the connection.
+	answers := make(chan answer, 1)
+	go func() {
+		text, err := m.conn.GetManagerProperty("Version")
+		answers <- answer{text, err}
+	}()
+	var a answer
+	select {
+	case a = <-answers:
+	case <-ctx.Done():
+		a.err = ctx.Err()
+	}
+	v := 0
+	if a.err == nil {
+		v, a.err = parseVersion(a.text)
+	}
+	if a.err != nil {
+		return 0, fmt.Errorf("ask systemd for its version: %w", plain(a.err))
 	}
 	return v, nil
 }
