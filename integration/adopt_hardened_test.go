@@ -67,9 +67,9 @@ var adoptSandboxes = []adoptSandbox{
 			}
 		},
 	},
-	{name: "noexec", settings: "NoExecPaths=/usr/share/adopt-noexec\nReadOnlyPaths=/usr/share\n", covered: true,
-		files: files{"/usr/share/adopt-noexec/file": "shipped\n"}, check: func(a *adoptee) {
-			if o := a.mountOptions("/usr/share/adopt-noexec"); !strings.Contains(o, "noexec") {
+	{name: "noexec", settings: "NoExecPaths=/usr/share/adopt-quiet\nReadOnlyPaths=/usr/share\n", covered: true,
+		files: files{"/usr/share/adopt-quiet/file": "shipped\n"}, check: func(a *adoptee) {
+			if o := a.mountOptions("/usr/share/adopt-quiet"); !strings.Contains(o, "noexec") {
 				a.t.Errorf("the mount of NoExecPaths= has the options %q", o)
 			}
 		}},
@@ -81,6 +81,7 @@ type hardened struct {
 	adoptSandbox
 	file string // that has versions
 	attr string // of systemd's overlay on /usr
+	n    int    // mounts in its namespace after the last reload
 }
 
 // TestAdoptHardened adopts units whose sandbox hides, binds and forbids, all at once: three reloads each, and
@@ -123,6 +124,11 @@ func TestAdoptHardened(t *testing.T) {
 				}
 				u.checkReads(version)
 				u.checkStack()
+				n := strings.Count(u.mounts(), "\n")
+				if i > 0 && n != u.n {
+					t.Errorf("%s: %d mounts after reload %d, %d after the one before", u.unit, n, i+1, u.n)
+				}
+				u.n = n
 			}
 		}
 	})
@@ -209,7 +215,7 @@ func (u *hardened) checkStack() {
 func (a *adoptee) mountOptions(path string) string {
 	a.t.Helper()
 	options := ""
-	for line := range strings.Lines(a.c.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", a.pid.Inside))) {
+	for line := range strings.Lines(a.mounts()) {
 		if f := strings.Fields(line); f[4] == path {
 			options = f[5]
 		}

@@ -13,7 +13,7 @@ import (
 type imager []string
 
 var (
-	squashfs = imager{"mksquashfs", "DIR", "FILE", "-noappend", "-quiet", "-no-progress", "-xattrs"}
+	squashfs = imager{"mksquashfs", "DIR", "FILE", "-noappend", "-quiet", "-no-progress", "-xattrs", "-noD", "-noF"} // not compressed: quick
 	erofs    = imager{"mkfs.erofs", "--quiet", "FILE", "DIR"}
 )
 

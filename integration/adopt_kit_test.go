@@ -174,11 +174,17 @@ func (a *adoptee) generation() uint64 {
 	return a.status().Generation.Number
 }
 
+// mounts is the mount table of the service.
+func (a *adoptee) mounts() string {
+	a.t.Helper()
+	return a.c.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", a.pid.Inside))
+}
+
 // sources are what the mount table of the service has on the hierarchy, bottom to top, without the base.
 func (a *adoptee) sources(hierarchy string) []string {
 	a.t.Helper()
 	var found []string
-	for line := range strings.Lines(a.c.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", a.pid.Inside))) {
+	for line := range strings.Lines(a.mounts()) {
 		left, right, ok := strings.Cut(line, " - ")
 		l, r := strings.Fields(left), strings.Fields(right)
 		if ok && l[4] == hierarchy && r[0] == "overlay" {

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"path"
 	"strings"
 	"testing"
 
@@ -48,14 +49,48 @@ func TestAdoptUnitChanges(t *testing.T) {
 	})
 }
 
+// TestAdoptLastOneCarried removes the last extension of a hierarchy that has a mount below it: the mount stays,
+// or, where only the extension has a place for it, nothing is changed.
+func TestAdoptLastOneCarried(t *testing.T) {
+	t.Parallel()
+	rig.Each(t, func(t *testing.T, c *rig.Container) {
+		const host, shipped = "/usr/share/adopt-last-host", "/usr/share/adopt-last-shipped"
+		c.WriteFile(host, "host\n", 0o644)
+		t.Cleanup(func() { c.Remove(host) })
+		for _, at := range []string{host, shipped} {
+			t.Run(path.Base(at), func(t *testing.T) {
+				a := newAdoptee(t, c.For(t), path.Base(at))
+				a.ship("tool", files{shipped: "shipped\n"})
+				a.c.WriteFile(a.dir+"/bound", "bound\n", 0o644)
+				a.start("ExtensionDirectories=-%D/tool\nBindReadOnlyPaths=%D/bound:"+at+"\n", at)
+				a.c.Rename(a.dir+"/tool", a.dir+"/away")
+				// By hand: for an ExecReload= line systemd would make the place on the host.
+				r := a.c.Exec(t.Context(), "extexec", "reload", a.unit)
+				switch {
+				case at == shipped && (r.Code != 1 || !strings.Contains(r.Stderr, shipped) || !strings.Contains(r.Stderr, "nothing was changed")):
+					t.Errorf("the mount has lost its place, want an error that says so: %s", r)
+				case at == host && r.Code != 0:
+					t.Errorf("reload: %s", r)
+				case at == host:
+					a.status()
+				}
+				a.sees(at, "bound\n")
+				if f := a.ask("report").File(at); f.Failed > 0 || len(f.Contents) != 1 {
+					t.Errorf("the mount was not there all the time: %+v", f)
+				}
+			})
+		}
+	})
+}
+
 // TestAdoptByHand reloads by the unit's name what no record knows yet: the manager is asked for the process.
 func TestAdoptByHand(t *testing.T) {
 	t.Parallel()
 	rig.Each(t, func(t *testing.T, c *rig.Container) {
 		const file = "/usr/share/adopt-hand"
-		for _, name := range []string{"adopt-hand", "adopt-hand.service"} {
+		for _, name := range []string{"adopt-hand", "adopt-hand.service", "adopt-hand@some-one.service"} {
 			t.Run(name, func(t *testing.T) {
-				a := newAdoptee(t, c.For(t), "hand")
+				a := newAdoptee(t, c.For(t), strings.TrimSuffix(strings.TrimPrefix(name, "adopt-"), ".service"))
 				a.ship("tool", files{file: "1\n"})
 				a.startWith("ExtensionDirectories=%D/tool\n"+keepOffLine, file)
 				a.c.Rename(a.dir+"/tool", a.dir+"/old")
