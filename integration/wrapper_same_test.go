@@ -128,13 +128,15 @@ func runSame(t *testing.T, c *rig.Container, prefix, section string) map[string]
 		})
 		c.Systemctl("start", "wrap-same-socket.socket")
 		c.Exec(t.Context(), append([]string{"systemctl", "start"}, names...)...)
+		shown := showAll(c, units, "MainPID")
 		for name := range sameCases {
 			unit := "wrap-same-" + name + ".service"
-			if c.Show(unit, "MainPID") == "0" {
+			pid, err := strconv.Atoi(shown[unit]["MainPID"])
+			if err != nil || pid == 0 {
 				t.Errorf("%s does not run:\n%s", unit, c.Report(unit))
 				continue
 			}
-			states[name] = sameState(t, c, unit)
+			states[name] = sameState(t, c, unit, rig.PID{Inside: pid, Host: c.HostPID(pid)})
 		}
 	})
 	if t.Failed() {
@@ -144,9 +146,8 @@ func runSame(t *testing.T, c *rig.Container, prefix, section string) map[string]
 }
 
 // sameState is the state of a unit's process, without what differs between two runs.
-func sameState(t *testing.T, c *rig.Container, unit string) *procstate.State {
+func sameState(t *testing.T, c *rig.Container, unit string, pid rig.PID) *procstate.State {
 	t.Helper()
-	pid := c.MainPID(unit)
 	var s *procstate.State
 	eventually(t, unit+" executes the command", func() bool {
 		var err error

@@ -102,13 +102,14 @@ func TestWrapperRestart(t *testing.T) {
 		before := c.MainPID(w.unit)
 		c.Systemctl("kill", "--signal=KILL", w.unit)
 		eventually(t, "systemd starts it again", func() bool {
-			return c.Show(w.unit, "ActiveState") == "active" && c.Show(w.unit, "MainPID") != fmt.Sprint(before.Inside)
+			now := showAll(c, map[string]bool{w.unit: true}, "ActiveState", "MainPID")[w.unit]
+			return now["ActiveState"] == "active" && now["MainPID"] != fmt.Sprint(before.Inside)
 		})
 		w.reads(t, "two\n")
 		e.install(t, 3, "three\n")
 		c.Systemctl("reload", w.unit)
 		w.reads(t, "three\n")
-		if said := extexecSaid(c, w.unit); len(said) != 1 || !strings.Contains(said[0], "generation 4 is live") {
+		if said := extexecSaid(t, c, w.unit); len(said) != 1 || !strings.Contains(said[0], "generation 4 is live") {
 			t.Errorf("extexec said %q, want a fourth generation and nothing else", said)
 		}
 	})
@@ -120,7 +121,7 @@ func TestWrapperNoPrefix(t *testing.T) {
 		e := newWrapExts(t, c, wrapDirs)
 		const unit = "wrap-noprefix.service"
 		startAll(t, c, map[string]string{unit: "[Service]\nType=oneshot\nUser=www-data\nExecStart=/usr/bin/extexec run -- /bin/true\n" + e.section()})
-		said := extexecSaid(c, unit)
+		said := extexecSaid(t, c, unit)
 		if c.Show(unit, "ExecMainStatus") != "226" || len(said) != 1 || !strings.Contains(said[0], "ExecStart=!") {
 			t.Errorf("exit status %s, said %q", c.Show(unit, "ExecMainStatus"), said)
 		}
