@@ -1,6 +1,7 @@
 package extension
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -48,8 +49,12 @@ type Picked struct {
 // PickOptions change how [Pick] chooses.
 type PickOptions struct {
 	// Refused says whether an identity is to be passed over, and why: it failed
-	// a check, or a rollback left it.
+	// a check.
 	Refused func(identity string) (why string, refused bool)
+
+	// Held says whether a version, which can be empty, is to be passed over, and
+	// why: a rollback left it.
+	Held func(version, identity string) (why string, held bool)
 
 	// Arch is the architecture to pick for, in systemd's words; empty: that of
 	// this program.
@@ -114,17 +119,17 @@ func (p *picker) passOver(c *vpick.Candidate, f *os.File) string {
 		return why
 	}
 	p.seen[c.Path] = pinned{identity: identity, inode: inode}
-	if p.options.Refused == nil {
-		return ""
+	if p.options.Refused != nil {
+		if why, refused := p.options.Refused(identity); refused {
+			return cmp.Or(why, "was refused before")
+		}
 	}
-	why, refused := p.options.Refused(identity)
-	if refused && why == "" {
-		why = "was refused before"
+	if p.options.Held != nil {
+		if why, held := p.options.Held(c.Version, identity); held {
+			return cmp.Or(why, "is held")
+		}
 	}
-	if !refused {
-		return ""
-	}
-	return why
+	return ""
 }
 
 // identify gives the identity of an open file, which may be an O_PATH

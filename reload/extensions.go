@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 
@@ -21,16 +22,20 @@ type picks struct {
 }
 
 // pickAll picks every ref. The same extension twice counts once: the higher one
-// stays. force picks what was refused, too. Must run in the host view.
+// stays. force picks what was refused or is held, too. Must run in the host view.
 func pickAll(s settings.Settings, memory *state.Memory, force bool) (picks, error) {
-	refused := memory.IsRefused
 	if force {
-		refused = nil
+		memory = &state.Memory{}
 	}
 	var all picks
 	for _, ref := range s.Refs {
-		p, err := extension.Pick(ref, extension.PickOptions{Refused: refused})
+		p, err := extension.Pick(ref, passOver(memory, ref))
 		if err != nil {
+			var none bool
+			if none, err = allHeld(memory, ref, err); none {
+				all.warnings = append(all.warnings, fmt.Sprintf("%q is left out: all of it %s", ref, memory.HoldOf(ref.String()).Why))
+				continue
+			}
 			if !s.SkipBad {
 				return all, err
 			}
@@ -40,7 +45,7 @@ func pickAll(s settings.Settings, memory *state.Memory, force bool) (picks, erro
 		if p == nil {
 			continue
 		}
-		all.warnings = append(all.warnings, p.Warnings...)
+		all.warnings = append(append(all.warnings, p.Warnings...), heldBefore(memory, p)...)
 		all.add(p)
 	}
 	return all, nil
@@ -58,6 +63,7 @@ func (all *picks) add(p *extension.Picked) {
 // pickRecorded picks exactly what a generation had. Must run in the host view.
 func pickRecorded(g state.Generation) ([]*extension.Picked, error) {
 	var picked []*extension.Picked
+	var gone []error
 	for _, e := range g.Extensions {
 		kind := settings.Directory
 		if e.Kind == settings.Image.String() {
@@ -67,18 +73,24 @@ func pickRecorded(g state.Generation) ([]*extension.Picked, error) {
 		if err != nil {
 			return nil, err
 		}
-		ref.Path, ref.Optional = e.Path, false
-		p, err := extension.Pick(ref, extension.PickOptions{})
-		if err != nil {
-			return nil, err
+		at := ref
+		at.Path, at.Optional = e.Path, false
+		p, err := extension.Pick(at, extension.PickOptions{})
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			gone = append(gone, fmt.Errorf("%q, which generation %d had, is gone: install that version again", e.Path, g.Number))
+			continue
+		case err != nil:
+			gone = append(gone, err)
+			continue
+		case p.Identity != e.Identity:
+			gone = append(gone, fmt.Errorf("%q is no longer what generation %d had: install that version again", e.Path, g.Number))
+			continue
 		}
-		if p.Identity != e.Identity {
-			return nil, fmt.Errorf("%s is no longer what generation %d had: install that version again", e.Path, g.Number)
-		}
-		p.Version = e.Version
+		p.Ref, p.Version = ref, e.Version
 		picked = append(picked, p)
 	}
-	return picked, nil
+	return picked, errors.Join(gone...)
 }
 
 // opened are extensions as trees, in layer order.

@@ -19,6 +19,7 @@ const (
 
 // Failure is a transaction that failed.
 type Failure struct {
+	Verb string // what was done: "reload", "rollback"
 	Name string // of the unit or instance; "" before it is known
 	Step string // that failed
 	Left Left
@@ -27,9 +28,9 @@ type Failure struct {
 
 // Error says what failed and how things are now.
 func (f *Failure) Error() string {
-	subject := "reload"
+	subject := f.Verb
 	if f.Name != "" {
-		subject = fmt.Sprintf("reload %q", f.Name)
+		subject = fmt.Sprintf("%s %q", f.Verb, f.Name)
 	}
 	switch f.Left {
 	case TakenBack:
@@ -45,8 +46,8 @@ func (f *Failure) Error() string {
 func (f *Failure) Unwrap() error { return f.Err }
 
 // failure judges a failed transaction. changed says that the exchange was made.
-func failure(name string, run *steps.Run, changed bool, err, undo error) *Failure {
-	f := &Failure{Name: name, Step: run.Failed(), Err: err}
+func failure(verb, name string, run *steps.Run, changed bool, err, undo error) *Failure {
+	f := &Failure{Verb: verb, Name: name, Step: run.Failed(), Err: err}
 	if changed {
 		f.Left = TakenBack
 	}

@@ -68,13 +68,35 @@ func supported(s settings.Settings) error {
 	return nil
 }
 
+// carryOn keeps what an exchange does not change: the same generation once more is
+// as old as it was, and a mount that has lost its link to the host's does not get
+// it back, although the mount table no longer tells.
+func carryOn(g *state.Generation, current state.Generation) {
+	if g.Number == current.Number {
+		g.Time, g.Trigger, g.Good = current.Time, current.Trigger, current.Good
+	}
+	lost := map[string]bool{}
+	for _, h := range current.Hierarchies {
+		for _, c := range h.Carried {
+			lost[h.Path+"\x00"+c.Path] = c.LinkLost && c.Origin == originUnit
+		}
+	}
+	for _, h := range g.Hierarchies {
+		for i, c := range h.Carried {
+			if c.Origin == originUnit && lost[h.Path+"\x00"+c.Path] {
+				h.Carried[i].LinkLost = true
+			}
+		}
+	}
+}
+
 // generationOf describes what was staged.
 func generationOf(source hierarchy.Source, trigger string, all *opened, l *layers, staged []*hierarchy.Staged) state.Generation {
-	g := state.Generation{Number: source.Generation, Serial: source.Serial, Time: time.Now().UTC(), Outcome: "committed", Trigger: trigger, Good: true}
+	g := state.Generation{Number: source.Generation, Serial: source.Serial, Time: time.Now().UTC(), Outcome: state.OutcomeCommitted, Trigger: trigger, Good: true}
 	for _, e := range all.extensions {
 		x := state.Extension{
 			Ref: e.Ref.String(), Kind: e.Kind.String(), Name: e.Name, Version: e.Version,
-			Path: e.Path, Identity: e.Identity, Hierarchies: l.gives[e],
+			Path: e.Path, Identity: e.Identity, Verified: e.Info.Verified, Hierarchies: l.gives[e],
 		}
 		for _, c := range e.Classes {
 			x.Class = append(x.Class, c.String())
@@ -97,7 +119,7 @@ func hierarchyOf(s *hierarchy.Staged) state.Hierarchy {
 		if c.FromBase {
 			origin = originHost
 		}
-		h.Carried = append(h.Carried, state.Carried{Path: c.Path, Origin: origin})
+		h.Carried = append(h.Carried, state.Carried{Path: c.Path, Origin: origin, LinkLost: c.LinkLost})
 	}
 	return h
 }

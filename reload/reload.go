@@ -39,18 +39,28 @@ type Result struct {
 	Exchanged  bool             // trees were exchanged
 	Difference Difference
 	Warnings   []string
+
+	// Of a rollback: whose extensions came back, and what is held now.
+	Back  uint64
+	Holds []state.Hold
 }
 
 // Reload exchanges the extensions of a running service for what it asks for now.
 // On an error, a [*Failure], the old state is live, unless that says otherwise;
 // a *state.LockedError in it says who holds the lock.
-func Reload(ctx context.Context, o Options) (res *Result, err error) {
-	run := &steps.Run{Hook: o.Hook}
-	t := &transaction{Options: o, run: run, res: &Result{Name: o.Name}}
+func Reload(ctx context.Context, o Options) (*Result, error) {
+	t := &transaction{Options: o, trigger: triggerReload}
+	return t.transact(ctx)
+}
+
+// transact makes the reload, and undoes it where it fails.
+func (t *transaction) transact(ctx context.Context) (res *Result, err error) {
+	run := &steps.Run{Hook: t.Hook}
+	t.run, t.res = run, &Result{Name: t.Name}
 	defer func() {
 		if err != nil {
-			err = failure(t.res.Name, run, t.changed, err, run.Undo(ctx))
-			t.remember(err)
+			err = failure(t.trigger, t.res.Name, run, t.changed, err, run.Undo(ctx))
+			t.remember(ctx, err)
 		}
 		err = errors.Join(err, run.Close())
 	}()
@@ -68,7 +78,11 @@ type transaction struct {
 	res     *Result
 	host    *nsmount.Namespace
 	lock    *state.Lock
-	changed bool // the exchange was made
+	is      *situation // nil before it was read
+	tried   []state.Extension
+	changed bool   // the exchange was made
+	trigger string // what it is: triggerReload, …
+	back    *back  // of a rollback
 }
 
 // reload reads like the list in docs/architecture.md, "One reload".
@@ -92,6 +106,7 @@ func (t *transaction) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.is = is
 	if limit := is.settings.ReloadTimeout; limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done within ReloadTimeoutSec=%s", limit))
@@ -159,6 +174,11 @@ func (t *transaction) goLive(ctx context.Context, is *situation, running *target
 	if _, err = steps.Do(ctx, run, "begin", t.begin(is, running, made)); err != nil {
 		return err
 	}
+	if t.back != nil && todo == exchange {
+		if _, err = steps.Do(ctx, run, "hold", t.hold(is)); err != nil {
+			return err
+		}
+	}
 	// Registered before the exchange: when that is undone, the service is told
 	// again, after the old trees are back.
 	run.OnUndo("apply", t.apply(running, is).again)
@@ -205,20 +225,6 @@ func (t *transaction) restore(ctx context.Context, is *situation, running *targe
 		return err
 	}
 	return t.goLive(ctx, is, running, look, picked, refresh)
-}
-
-// remember writes down what went wrong. That it cannot is no further failure.
-func (t *transaction) remember(err error) {
-	var f *Failure
-	if t.lock == nil || !errors.As(err, &f) || f.Left != Broken {
-		return
-	}
-	number, nerr := t.lock.NextNumber(nil)
-	if nerr != nil {
-		return
-	}
-	g := state.Generation{Number: number, Time: time.Now().UTC(), Outcome: "undo failed: " + f.Err.Error(), Trigger: "reload"}
-	t.warn(t.lock.AddHistory(g, settings.Default().KeepGenerations))
 }
 
 func (t *transaction) warn(w *state.Warning) {

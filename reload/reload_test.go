@@ -26,6 +26,7 @@ func init() { runtime.LockOSThread() }
 type child struct {
 	Run    *RunOptions // execute a service
 	Name   string      // reload it, and be killed at Point
+	Back   bool        // a rollback in place of a reload
 	Dirs   state.Dirs
 	Point  string
 	Limits nsmount.Limits
@@ -57,12 +58,18 @@ func (c child) do() error {
 		}
 		return Run(context.Background(), *c.Run)
 	}
-	_, err := Reload(context.Background(), Options{Name: c.Name, Dirs: c.Dirs, Limits: c.Limits, Hook: func(point string) error {
+	o := Options{Name: c.Name, Dirs: c.Dirs, Limits: c.Limits, Hook: func(point string) error {
 		if point == c.Point {
 			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
 		return nil
-	}})
+	}}
+	var err error
+	if c.Back {
+		_, err = Rollback(context.Background(), o, 0)
+	} else {
+		_, err = Reload(context.Background(), o)
+	}
 	return err
 }
 

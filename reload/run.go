@@ -390,11 +390,15 @@ func (s *start) record(is *situation, m *made) steps.Step[struct{}] {
 			return struct{}{}, err
 		}
 		r.StartTime = self.StartTime()
-		r.Current = generationOf(m.source, "run", m.all, m.layers, m.staged)
+		r.Current = generationOf(m.source, triggerRun, m.all, m.layers, m.staged)
 		if err := errors.Join(self.Close(), s.lock.Save(r)); err != nil {
 			return struct{}{}, err
 		}
-		if w := s.lock.AddHistory(r.Current, is.settings.KeepGenerations); w != nil {
+		w := s.lock.AddHistory(r.Current, is.settings.KeepGenerations)
+		if w == nil {
+			w = accept(s.lock, is.memory, m.all.extensions, false, false)
+		}
+		if w != nil {
 			s.warn(w.Error())
 		}
 		return struct{}{}, nil

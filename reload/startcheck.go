@@ -34,7 +34,7 @@ func (s *start) check(is *situation, who *identity, m *made) steps.Step[*made] {
 			return m, err
 		}
 		good := history.LastGood()
-		s.refuse(m, good, failed)
+		s.refuse(is, m, good, failed)
 		if good == nil {
 			return nil, fmt.Errorf("%w; no set of extensions has passed it before, so there is none to start with: mend the extension", err)
 		}
@@ -76,8 +76,9 @@ func (s *start) rehearse(ctx context.Context, is *situation, who *identity, m *m
 	return rehearseIn(ctx, ns, m.staged, is.settings.ReloadCheck, in, func(text string) { s.warn(text) })
 }
 
-// refuse remembers the extensions that the last good set did not have.
-func (s *start) refuse(m *made, good *state.Generation, why error) {
+// refuse remembers the extensions that the last good set did not have, and that this
+// set was tried.
+func (s *start) refuse(is *situation, m *made, good *state.Generation, why error) {
 	var passed []string
 	if good != nil {
 		passed = good.Identities()
@@ -89,6 +90,11 @@ func (s *start) refuse(m *made, good *state.Generation, why error) {
 			}
 		}
 	})
+	if w == nil {
+		g := generationOf(m.source, triggerRun, m.all, m.layers, nil)
+		g.Outcome, g.Why, g.Good = state.OutcomeRefused, why.Error(), false
+		w = s.lock.AddHistory(g, is.settings.KeepGenerations)
+	}
 	if w != nil {
 		s.warn(w.Error())
 	}

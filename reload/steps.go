@@ -103,10 +103,15 @@ func (t *transaction) pick(is *situation) steps.Step[[]*extension.Picked] {
 	return steps.Step[[]*extension.Picked]{Do: func(ctx context.Context) ([]*extension.Picked, error) {
 		var all picks
 		err := t.host.Do(ctx, func() (err error) {
-			all, err = pickAll(is.settings, is.memory, t.Force)
+			if t.back != nil {
+				all.picked, err = t.pickBack(is)
+			} else {
+				all, err = pickAll(is.settings, is.memory, t.Force)
+			}
 			return err
 		})
 		t.res.Warnings = append(t.res.Warnings, all.warnings...)
+		t.tried = attemptOf(all.picked)
 		return all.picked, err
 	}}
 }
@@ -213,7 +218,8 @@ func (t *transaction) stage(is *situation, v *hierarchy.View, all *opened, todo 
 func (t *transaction) begin(is *situation, target *target, m *made) steps.Step[*state.Record] {
 	return steps.Step[*state.Record]{
 		Do: func(context.Context) (*state.Record, error) {
-			m.generation = generationOf(m.source, "reload", m.all, m.layers, m.staged)
+			m.generation = generationOf(m.source, t.trigger, m.all, m.layers, m.staged)
+			carryOn(&m.generation, is.record.Current)
 			next := &state.Record{
 				Unit: is.unit, MountNS: target.id, PID: target.process.PID(), StartTime: target.process.StartTime(),
 				Refs: refsOf(is.settings), Flags: is.flags.record(), Current: m.generation,
@@ -320,6 +326,7 @@ func (t *transaction) commit(is *situation, m *made, todo todo) steps.Step[state
 		t.res.Generation, t.res.Exchanged = m.generation, true
 		if todo == exchange {
 			t.warn(t.lock.AddHistory(m.generation, is.settings.KeepGenerations))
+			t.warn(accept(t.lock, is.memory, m.all.extensions, t.Force || t.back != nil, t.Force))
 		}
 		return m.generation, nil
 	}}

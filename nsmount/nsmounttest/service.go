@@ -95,14 +95,18 @@ func StartCommand(t testing.TB, cmd *exec.Cmd) *Service {
 		t.Fatal(err)
 	}
 	s := &Service{t: t, cmd: cmd, in: in, out: bufio.NewReader(out)}
-	t.Cleanup(s.stop)
+	t.Cleanup(s.Stop)
 	if line, err := s.out.ReadString('\n'); err != nil || line != "ready\n" {
 		t.Fatalf("service did not start: %q, %v", line, err)
 	}
 	return s
 }
 
-func (s *Service) stop() {
+// Stop ends the service. It is called at the end of the test, and may be before.
+func (s *Service) Stop() {
+	if s.cmd.ProcessState != nil {
+		return
+	}
 	_ = s.in.Close()
 	if err := s.cmd.Wait(); err != nil {
 		s.t.Errorf("service ended with %v", err)

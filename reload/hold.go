@@ -1,0 +1,139 @@
+package reload
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/extexec/extexec/extension"
+	"github.com/extexec/extexec/extension/version"
+	"github.com/extexec/extexec/extension/vpick"
+	"github.com/extexec/extexec/reload/state"
+	"github.com/extexec/extexec/unitfile/settings"
+)
+
+// passOver has a pick pass over what was refused and what is held.
+func passOver(memory *state.Memory, ref settings.Ref) extension.PickOptions {
+	text := ref.String()
+	return extension.PickOptions{
+		Refused: memory.IsRefused,
+		Held:    func(v, identity string) (string, bool) { return memory.IsHeld(text, v, identity, version.Compare) },
+	}
+}
+
+// allHeld judges a pick that found nothing to use. The generation that was gone back
+// to may have had nothing of the ref: then there is nothing to use of it now, which
+// is no error.
+func allHeld(memory *state.Memory, ref settings.Ref, err error) (none bool, _ error) {
+	hold := memory.HoldOf(ref.String())
+	if hold == nil || !errors.Is(err, vpick.ErrNoMatch) {
+		return false, err
+	}
+	if hold.Without {
+		return true, nil
+	}
+	return false, fmt.Errorf("%w: install a newer version, or lift the hold: extexec unhold NAME %s", err, ref)
+}
+
+// heldBefore names the candidates better than the one that was picked which a
+// rollback left.
+func heldBefore(memory *state.Memory, p *extension.Picked) []string {
+	hold := memory.HoldOf(p.Ref.String())
+	if hold == nil {
+		return nil
+	}
+	var texts []string
+	for _, c := range p.Candidates {
+		if c.Why == "" {
+			break
+		}
+		if c.Identity != "" && hold.Covers(c.Version, c.Identity, version.Compare) {
+			texts = append(texts, fmt.Sprintf("%q is passed over: it %s", c.Path, c.Why))
+		}
+	}
+	return texts
+}
+
+// holdsAfter is what is held once a generation is left for an older one: of every
+// ref what is newer than the version that is gone back to, up to the one that is
+// left, or to what was held before. It is pure.
+func holdsAfter(old []state.Hold, left, to state.Generation, now time.Time) []state.Hold {
+	var holds []state.Hold
+	had, have := byRef(left), byRef(to)
+	for _, h := range old {
+		if _, ok := had[h.Ref]; !ok {
+			had[h.Ref] = state.Extension{Ref: h.Ref, Version: h.Version, Identity: h.Identity}
+		} else if version.Compare(h.Version, had[h.Ref].Version) > 0 {
+			had[h.Ref] = state.Extension{Ref: h.Ref, Version: h.Version, Identity: h.Identity}
+		}
+	}
+	why := fmt.Sprintf("is held since the rollback to generation %d", to.Number)
+	for _, e := range left.Extensions {
+		if h, ok := hold(had[e.Ref], have); ok {
+			h.Why, h.Time = why, now
+			holds = append(holds, h)
+		}
+		delete(had, e.Ref)
+	}
+	for _, h := range old {
+		e, ok := had[h.Ref]
+		if !ok {
+			continue // seen above
+		}
+		if _, ok := have[h.Ref]; !ok {
+			holds = append(holds, h) // neither generation has anything of it
+		} else if n, ok := hold(e, have); ok {
+			n.Why, n.Time = why, now
+			holds = append(holds, n)
+		}
+	}
+	return holds
+}
+
+func byRef(g state.Generation) map[string]state.Extension {
+	m := map[string]state.Extension{}
+	for _, e := range g.Extensions {
+		m[e.Ref] = e
+	}
+	return m
+}
+
+// hold is what keeps an extension from coming back, now that its ref gives another.
+func hold(left state.Extension, have map[string]state.Extension) (h state.Hold, ok bool) {
+	h = state.Hold{Ref: left.Ref, Version: left.Version, Identity: left.Identity}
+	to, ok := have[left.Ref]
+	if !ok {
+		h.Without = true
+		return h, true
+	}
+	if left.Identity == to.Identity {
+		return h, false
+	}
+	if left.Version == "" || to.Version == "" {
+		h.Version = ""
+		return h, true
+	}
+	h.Above = to.Version
+	return h, version.Compare(left.Version, to.Version) >= 0
+}
+
+// accept forgets what a new generation has overcome: the hold of a ref that gives
+// something newer now, and that of any with force; and of what was asked for in so
+// many words that it was refused.
+func accept(lock *state.Lock, memory *state.Memory, all []*extension.Opened, asked, force bool) *state.Warning {
+	if len(memory.Holds) == 0 && (!asked || len(memory.Refused) == 0) {
+		return nil
+	}
+	return lock.Remember(func(m *state.Memory) {
+		for _, e := range all {
+			if asked {
+				m.Accept(e.Identity)
+			}
+			m.Holds = slices.DeleteFunc(m.Holds, func(h state.Hold) bool {
+				newer := h.Version != "" && version.Compare(e.Version, h.Version) > 0
+				return h.Ref == e.Ref.String() && (newer || force)
+			})
+		}
+	})
+}

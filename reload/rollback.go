@@ -1,0 +1,138 @@
+package reload
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/extexec/extexec/extension"
+	"github.com/extexec/extexec/extension/version"
+	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/reload/state"
+)
+
+// Rollback is a reload to the extensions of an earlier generation, which become a
+// new one: number, or where that is 0 the last committed one that had others than
+// the service has now and that is not held. What is left is held: it is not picked
+// again until something newer appears, or by force, or after [Unhold].
+//
+// It fails as [Reload] does.
+func Rollback(ctx context.Context, o Options, number uint64) (*Result, error) {
+	t := &transaction{Options: o, trigger: triggerRollback, back: &back{number: number}}
+	return t.transact(ctx)
+}
+
+// back is the way of a rollback.
+type back struct {
+	number   uint64           // asked for
+	left, to state.Generation // settled by the pick
+}
+
+// pickBack picks what the generation that is gone back to had.
+func (t *transaction) pickBack(is *situation) ([]*extension.Picked, error) {
+	history, err := t.lock.History()
+	if err != nil {
+		return nil, err
+	}
+	t.back.left = is.record.Current
+	if is.record.Current.Number == 0 {
+		// Systemd has started the unit since, with the newest that there was.
+		now, err := pickAll(is.settings, &state.Memory{}, true)
+		if err != nil {
+			return nil, err
+		}
+		t.back.left = state.Generation{Extensions: attemptOf(now.picked)}
+	}
+	if t.back.to, err = t.back.choose(history, is.memory, t.res.Name); err != nil {
+		return nil, err
+	}
+	t.res.Back = t.back.to.Number
+	picked, err := pickRecorded(t.back.to)
+	if err != nil {
+		return nil, fmt.Errorf("%w; or go back to another generation: extexec history %s", err, t.res.Name)
+	}
+	return picked, nil
+}
+
+// choose finds the generation to go back to.
+func (b *back) choose(history state.History, memory *state.Memory, name string) (state.Generation, error) {
+	if b.number != 0 {
+		g := history.Number(b.number)
+		if g == nil {
+			return state.Generation{}, fmt.Errorf("there is no generation %d in the history of %q: see extexec history %s", b.number, name, name)
+		}
+		if !g.Committed() {
+			return state.Generation{}, fmt.Errorf("generation %d was %s: name one that was committed, see extexec history %s", g.Number, g.Outcome, name)
+		}
+		return *g, nil
+	}
+	for i := len(history) - 1; i >= 0; i-- {
+		g := &history[i]
+		other := !slices.Equal(g.Identities(), b.left.Identities())
+		if g.Committed() && other && g.Number < cmp.Or(b.left.Number, g.Number+1) && !unwanted(g, memory) {
+			return *g, nil
+		}
+	}
+	return state.Generation{}, fmt.Errorf("there is no earlier generation with other extensions that is neither held nor refused: name one, see extexec history %s", name)
+}
+
+// unwanted tells whether a generation has an extension that a rollback left, or that
+// failed a check since.
+func unwanted(g *state.Generation, memory *state.Memory) bool {
+	return slices.ContainsFunc(g.Extensions, func(e state.Extension) bool {
+		_, held := memory.IsHeld(e.Ref, e.Version, e.Identity, version.Compare)
+		_, refused := memory.IsRefused(e.Identity)
+		return held || refused
+	})
+}
+
+// hold holds what a rollback leaves. That is done before the exchange, so that a
+// kill after it does not have the next reload go forward again.
+func (t *transaction) hold(is *situation) steps.Step[[]state.Hold] {
+	return steps.Step[[]state.Hold]{
+		Do: func(context.Context) ([]state.Hold, error) {
+			old := slices.Clone(is.memory.Holds)
+			t.res.Holds = holdsAfter(old, t.back.left, t.back.to, time.Now().UTC())
+			t.warn(t.lock.Remember(func(m *state.Memory) { m.Holds = t.res.Holds }))
+			return old, nil
+		},
+		Undo: func(_ context.Context, old []state.Hold) error {
+			t.warn(t.lock.Remember(func(m *state.Memory) { m.Holds = old }))
+			return nil
+		},
+	}
+}
+
+// Unhold lifts the hold of a ref, or with "" all holds of a name, which need not be
+// running. It returns what was lifted. lockWait is how long a reload is waited for.
+func Unhold(ctx context.Context, u *state.Unit, ref string, lockWait time.Duration) (lifted []state.Hold, err error) {
+	lock, err := u.Lock(ctx, lockWait)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	memory, err := lock.Memory()
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range memory.Holds {
+		if ref == "" || h.Ref == ref {
+			lifted = append(lifted, h)
+		}
+	}
+	if len(lifted) == 0 {
+		return nil, nil
+	}
+	w := lock.Remember(func(m *state.Memory) {
+		for _, h := range lifted {
+			m.Unhold(h.Ref)
+		}
+	})
+	if w != nil {
+		return nil, w
+	}
+	return lifted, nil
+}

@@ -1,0 +1,364 @@
+package reload
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/reload/state"
+)
+
+func (b *bed) rollback(number uint64, o Options) (*Result, error) {
+	b.t.Helper()
+	o.Name, o.Dirs, o.Limits = "bed", b.dirs, nsmount.Probe()
+	return Rollback(b.t.Context(), o, number)
+}
+
+// must reloads or goes back and wants that generation to have come of it.
+func (b *bed) comesTo(number uint64, res *Result, err error) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if res.Generation.Number != number {
+		b.t.Errorf("generation %d, want %d: %+v", res.Generation.Number, number, res)
+	}
+}
+
+func (b *bed) stateOf() *state.Unit {
+	b.t.Helper()
+	u, err := b.dirs.Unit("bed")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return u
+}
+
+// history is the numbers, triggers, outcomes and versions of the confext.
+func (b *bed) history() []string {
+	b.t.Helper()
+	h, err := b.stateOf().History()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var lines []string
+	for _, g := range h {
+		line := fmt.Sprint(g.Number, " ", g.Trigger, " ", g.Outcome)
+		for _, e := range g.Extensions {
+			if e.Name == "conf_"+e.Version || e.Name == "conf" {
+				line += " " + e.Version
+			}
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func (b *bed) wantHistory(want ...string) {
+	b.t.Helper()
+	if diff := cmp.Diff(want, b.history()); diff != "" {
+		b.t.Errorf("history (-want +got):\n%s", diff)
+	}
+}
+
+// restart is a service of the same name in the place of the one that is there.
+func (b *bed) restart() {
+	b.t.Helper()
+	b.svc.Stop()
+	b.start()
+}
+
+// TestRollback goes back, stays back over reloads and a restart, goes further back,
+// and forward again once there is something newer.
+func TestRollback(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	for _, v := range []string{"2", "3"} {
+		b.install(v)
+		if _, err := b.reload(Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.svc.Hammer("/etc/extexec-test", "/usr/extexec-test", "/opt/extexec-test")
+	res, err := b.rollback(0, Options{})
+	b.comesTo(4, res, err)
+	if res.Back != 2 || len(res.Holds) != 2 || !res.Exchanged {
+		t.Errorf("the rollback came to %+v", res)
+	}
+	b.want("2")
+	b.whole()
+	res, err = b.reload(Options{IfChanged: true})
+	b.comesTo(4, res, err)
+	if text := strings.Join(res.Warnings, "\n"); res.Exchanged || !strings.Contains(text, `conf_3" is passed over: it is held since the rollback to generation 2`) {
+		t.Errorf("a reload after the rollback: %+v", res)
+	}
+	res, err = b.rollback(0, Options{})
+	b.comesTo(5, res, err)
+	b.want("1")
+	if _, err := b.rollback(0, Options{}); err == nil || !strings.Contains(err.Error(), "there is no earlier generation with other extensions") {
+		t.Errorf("back from the first: %v", err)
+	}
+	b.install("2.5") // older than what was left
+	res, err = b.reload(Options{})
+	b.comesTo(5, res, err)
+	b.want("1")
+	for found := range b.svc.Tally() {
+		if strings.Contains(found, "error") {
+			t.Errorf("a lookup failed: %s", found)
+		}
+	}
+	b.restart()
+	b.want("1")
+	b.install("4")
+	res, err = b.reload(Options{})
+	b.comesTo(7, res, err)
+	b.want("4")
+	b.whole()
+	if m, err := b.stateOf().Memory(); err != nil || len(m.Holds) != 0 {
+		t.Errorf("after a newer version these are held: %+v, %v", m.Holds, err)
+	}
+	b.wantHistory("1 run committed 1", "2 reload committed 2", "3 reload committed 3", "4 rollback committed 2", "5 rollback committed 1",
+		"6 run committed 1", "7 reload committed 4")
+}
+
+// TestHoldEnds lifts a hold by name, by force, and by asking for what is held.
+func TestHoldEnds(t *testing.T) {
+	for name, lift := range map[string]func(b *bed) error{
+		"force": func(b *bed) error { _, err := b.reload(Options{Force: true}); return err },
+		"unhold": func(b *bed) error {
+			lifted, err := Unhold(t.Context(), b.stateOf(), "", 0)
+			if len(lifted) != 2 || err != nil {
+				t.Errorf("unhold: %+v, %v", lifted, err)
+			}
+			_, err = b.reload(Options{})
+			return err
+		},
+		"unhold one": func(b *bed) error {
+			for _, ref := range []string{b.dir + "/conf.v", b.dir + "/sys.v"} {
+				if lifted, err := Unhold(t.Context(), b.stateOf(), ref, 0); len(lifted) != 1 || err != nil {
+					t.Errorf("unhold %s: %+v, %v", ref, lifted, err)
+				}
+			}
+			_, err := b.reload(Options{})
+			return err
+		},
+		"by number": func(b *bed) error { _, err := b.rollback(2, Options{}); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			b.start()
+			b.install("2")
+			if _, err := b.reload(Options{}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.rollback(0, Options{}); err != nil {
+				t.Fatal(err)
+			}
+			b.want("1")
+			if err := lift(b); err != nil {
+				t.Fatal(err)
+			}
+			b.want("2")
+			if m, err := b.stateOf().Memory(); err != nil || len(m.Holds) != 0 {
+				t.Errorf("still held: %+v, %v", m.Holds, err)
+			}
+			if lifted, err := Unhold(t.Context(), b.stateOf(), "", 0); len(lifted) != 0 || err != nil {
+				t.Errorf("unhold of nothing: %+v, %v", lifted, err)
+			}
+		})
+	}
+}
+
+// TestRollbackRefused names what is gone or is another thing now; nothing changes,
+// and nothing is held.
+func TestRollbackRefused(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.install("2")
+	res, err := b.reload(Options{})
+	b.comesTo(2, res, err)
+	if err := os.Rename(b.dir+"/sys.v/sys_1", b.dir+"/sys_1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(b.dir+"/conf.v/conf_1/etc/extexec-test", []byte("edited"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.extension("conf", "3", map[string]string{"etc/no-release": ""})
+	if _, err := b.reload(Options{}); err == nil {
+		t.Error("an extension without a release file was taken")
+	}
+	before := b.svc.Table("")
+	_, err = b.rollback(1, Options{})
+	for _, want := range []string{
+		`rollback "bed": `, `conf_1" is no longer what generation 1 had: install that version again`,
+		`sys_1", which generation 1 had, is gone: install that version again`, "extexec history bed", "nothing was changed",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+	for number, want := range map[uint64]string{9: "there is no generation 9", 3: "generation 3 was refused"} {
+		if _, err := b.rollback(number, Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("rollback to %d: %v, want %q", number, err, want)
+		}
+	}
+	if diff := cmp.Diff(before, b.svc.Table("")); diff != "" {
+		t.Error("the mount table changed:", diff)
+	}
+	if m, err := b.stateOf().Memory(); err != nil || len(m.Holds) != 0 {
+		t.Errorf("held: %+v, %v", m.Holds, err)
+	}
+	b.wantHistory("1 run committed 1", "2 reload committed 2", "3 reload refused 3")
+}
+
+// TestRollbackTakenBack has the service not bear the older version: the newer one
+// is back, and nothing is held.
+func TestRollbackTakenBack(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.install("2")
+	b.svc.Stop()
+	b.write(`ReloadVerify=/bin/sh -c 'read v </etc/extexec-test; test "$v" != 1'`)
+	b.start()
+	b.want("2")
+	_, err := b.rollback(1, Options{})
+	var f *Failure
+	if !errors.As(err, &f) || f.Left != TakenBack {
+		t.Errorf("error %v, want one that is taken back", err)
+	}
+	b.want("2")
+	b.whole()
+	m, err := b.stateOf().Memory()
+	if err != nil || len(m.Holds) != 0 || len(m.Refused) != 2 {
+		t.Errorf("memory %+v, %v; want nothing held, and both refused", m, err)
+	}
+	b.wantHistory("1 run committed 1", "2 run committed 2", "3 rollback taken back 1")
+}
+
+// TestAttemptsAreRecorded finds what was refused and what was taken back in the
+// history, and the reason.
+func TestAttemptsAreRecorded(t *testing.T) {
+	b := newBed(t)
+	release := "ID=_any\n"
+	file := "etc/extension-release.d/extension-release.conf"
+	b.write("ReloadCheck="+good, `ReloadVerify=/bin/sh -c 'read v </etc/extexec-test; test "$v" != worse'`, "KeepGenerations=3")
+	b.start()
+	b.extension("conf", "2", map[string]string{file: "ID=debian\nVERSION_ID=0.1\n"})
+	for range 3 {
+		if _, err := b.reload(Options{}); err == nil {
+			t.Error("a version for another system was taken")
+		}
+	}
+	b.extension("conf", "3", map[string]string{file: release, "etc/extexec-test": "bad\n"})
+	b.extension("conf", "4", map[string]string{file: release, "etc/extexec-test": "worse\n"})
+	for _, want := range []Left{TakenBack, Unchanged} {
+		_, err := b.reload(Options{})
+		var f *Failure
+		if !errors.As(err, &f) || f.Left != want {
+			t.Errorf("error %v, left %v, want %v", err, f.Left, want)
+		}
+	}
+	b.wantHistory("1 run committed 1", "2 reload refused 2", "3 reload taken back 4", "4 reload refused 3")
+	h, err := b.stateOf().History()
+	if err != nil || !strings.Contains(h[1].Why, "VERSION_ID") || !strings.Contains(h[3].Why, "looked at bad") {
+		t.Errorf("%v, why: %q, %q", err, h[1].Why, h[3].Why)
+	}
+	for v := 5; v < 9; v++ {
+		b.extension("conf", fmt.Sprint(v), map[string]string{file: release, "etc/extexec-test": fmt.Sprint(v)})
+		if _, err := b.reload(Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.wantHistory("6 reload committed 6", "7 reload committed 7", "8 reload committed 8")
+	b.extension("conf", "9", map[string]string{file: release, "etc/extexec-test": "bad\n"})
+	b.restart()
+	b.wantHistory("7 reload committed 7", "8 reload committed 8", "9 run refused 9", "10 run committed 8")
+}
+
+// TestInterruptedRollback kills a rollback: what it held stays so, and the next
+// reload completes it.
+func TestInterruptedRollback(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.install("2")
+	res, err := b.reload(Options{})
+	b.comesTo(2, res, err)
+	injected := errors.New("injected")
+	_, err = b.rollback(0, Options{Hook: func(p string) error {
+		if p == "after exchange" {
+			return injected
+		}
+		return nil
+	}})
+	if !errors.Is(err, injected) {
+		t.Fatal(err)
+	}
+	b.want("2")
+	if m, err := b.stateOf().Memory(); err != nil || len(m.Holds) != 0 {
+		t.Errorf("after it was undone: %+v, %v", m.Holds, err)
+	}
+	for _, point := range []string{"before exchange", "after exchange"} {
+		cmd := child{Name: "bed", Back: true, Dirs: b.dirs, Point: point, Limits: nsmount.Probe()}.command(t)
+		if err := cmd.Run(); err == nil {
+			t.Fatal("the child was not killed")
+		}
+		if _, err := b.reload(Options{}); err != nil {
+			t.Fatal(err)
+		}
+		b.want("1")
+		b.whole()
+		if _, err := b.reload(Options{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+		b.want("2")
+	}
+}
+
+func TestHoldsAfter(t *testing.T) {
+	ext := func(ref, version string) state.Extension {
+		return state.Extension{Ref: ref, Version: version, Identity: ref + version}
+	}
+	gen := func(n uint64, all ...state.Extension) state.Generation {
+		return state.Generation{Number: n, Extensions: all}
+	}
+	held := func(ref, above, version string) state.Hold {
+		return state.Hold{Ref: ref, Version: version, Above: above, Identity: ref + version}
+	}
+	without := held("a", "", "3")
+	without.Without = true
+	bare := state.Hold{Ref: "a", Identity: "a"}
+	rebuilt := ext("a", "3")
+	rebuilt.Identity = "another"
+	for _, c := range []struct {
+		name     string
+		old      []state.Hold
+		left, to state.Generation
+		want     []state.Hold
+	}{
+		{"older", nil, gen(3, ext("a", "3"), ext("b", "1")), gen(2, ext("a", "2"), ext("b", "1")), []state.Hold{held("a", "2", "3")}},
+		{"further", []state.Hold{held("a", "2", "3")}, gen(4, ext("a", "2")), gen(1, ext("a", "1")), []state.Hold{held("a", "1", "3")}},
+		{"newer", nil, gen(3, ext("a", "1")), gen(2, ext("a", "2")), nil},
+		{"what was held", []state.Hold{held("a", "2", "3")}, gen(4, ext("a", "2")), gen(3, ext("a", "3")), nil},
+		{"between", []state.Hold{held("a", "1", "3")}, gen(4, ext("a", "1")), gen(3, ext("a", "2")), []state.Hold{held("a", "2", "3")}},
+		{"by number", nil, gen(3, ext("a", "10")), gen(2, ext("a", "9")), []state.Hold{held("a", "9", "10")}},
+		{"nothing there", nil, gen(3, ext("a", "3")), gen(2), []state.Hold{without}},
+		{"nothing there still", []state.Hold{without}, gen(4, ext("b", "3")), gen(2, ext("b", "3")), []state.Hold{without}},
+		{"there again", []state.Hold{without}, gen(4), gen(3, ext("a", "3")), nil},
+		{"no versions", nil, gen(3, state.Extension{Ref: "a", Identity: "a"}), gen(2, state.Extension{Ref: "a", Identity: "b"}), []state.Hold{bare}},
+		{"same version", nil, gen(3, ext("a", "3")), gen(2, rebuilt), []state.Hold{held("a", "3", "3")}},
+	} {
+		got := holdsAfter(c.old, c.left, c.to, time.Time{})
+		for i := range got {
+			got[i].Why = ""
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+}
