@@ -147,3 +147,24 @@ func lastLines(text string, n int) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
+
+// TestAdoptDelegated shows what is said of a mount namespace that belongs to the service's own user namespace:
+// what lies below systemd's overlay cannot be reached there.
+func TestAdoptDelegated(t *testing.T) {
+	t.Parallel()
+	c := rig.Shared(t, rig.Forky)
+	a := newAdoptee(t, c, "delegated")
+	const file = "/usr/share/adopt-delegated"
+	a.ship("tool", files{file: "1\n"})
+	a.start("ExtensionDirectories=%D/tool\nPrivateUsers=yes\nDelegateNamespaces=mnt\n", file)
+	c.Rename(a.dir+"/tool", a.dir+"/old")
+	a.ship("tool", files{file: "2\n"})
+	if r := a.tryReload(); r.Code == 0 {
+		t.Error("the reload succeeds")
+	}
+	if log := c.Journal(a.unit); !strings.Contains(log, "DelegateNamespaces=") || !strings.Contains(log, "nothing was changed") {
+		t.Errorf("the journal does not name the setting:\n%s", log)
+	}
+	a.sees(file, "1\n")
+	a.unharmed()
+}

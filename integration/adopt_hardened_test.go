@@ -33,6 +33,7 @@ var adoptSandboxes = []adoptSandbox{
 		"NoNewPrivileges=yes\nProtectKernelModules=yes\nProtectKernelTunables=yes\nProtectControlGroups=yes\nRestrictNamespaces=yes\nCapabilityBoundingSet=\n" +
 		"SystemCallFilter=@system-service\nRestrictSUIDSGID=yes\nLockPersonality=yes\n"},
 	{name: "privateusers", settings: "PrivateUsers=yes\nUser=daemon\n"},
+	{name: "privatepids", settings: "PrivatePIDs=yes\n", needs: since(257)},
 	{name: "privatemounts", settings: "PrivateMounts=yes\nMountFlags=private\n"},
 	{
 		name: "bind", settings: "BindReadOnlyPaths=%D/bound:/usr/share/adopt-bound\n", covered: true,
@@ -73,6 +74,11 @@ var adoptSandboxes = []adoptSandbox{
 				a.t.Errorf("the mount of NoExecPaths= has the options %q", o)
 			}
 		}},
+}
+
+// since says whether this systemd is of the version, or later.
+func since(version int) func(*rig.Container) bool {
+	return func(c *rig.Container) bool { return c.SystemdVersion() >= version }
 }
 
 // hardened is a unit with one of the sandboxes.

@@ -340,6 +340,11 @@ func (v *View) peel(s *Survey, peeled *nsmount.Namespace) (carrySource, error) {
 		}
 		err = nsmount.DetachTop(dir)
 		dir.Close()
+		if errors.Is(err, unix.EINVAL) {
+			// mount_namespaces(7): what is copied out of another user namespace's
+			// mount namespace is locked.
+			return below, fmt.Errorf("peel overlay in a copy of the namespace: %w: it belongs to a user namespace of the service's own: remove DelegateNamespaces=mnt from the unit, or restart it for new versions", err)
+		}
 		if err != nil {
 			return below, fmt.Errorf("peel overlay in a copy of the namespace: %w", err)
 		}
