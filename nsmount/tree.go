@@ -43,6 +43,12 @@ func (t *Tree) OpenFile(rel string, flags int) (*os.File, error) {
 	return lookup.Open(t.f, rel, flags|unix.O_NONBLOCK|unix.O_NOCTTY, lookup.Beneath)
 }
 
+// OpenInRoot opens path as a process would see it whose root the tree is: symbolic
+// links are followed and stay inside it, magic links are not followed.
+func (t *Tree) OpenInRoot(path string, flags int) (*os.File, error) {
+	return lookup.Open(t.f, path, flags, lookup.InRoot)
+}
+
 // SetAttr sets and clears attributes of the top mount; recursive includes what
 // is mounted below it.
 func (t *Tree) SetAttr(set, unset Attr, recursive bool) error {

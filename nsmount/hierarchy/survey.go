@@ -153,8 +153,8 @@ func Take(ctx context.Context, ns *os.File, live *nsmount.Namespace, o Options) 
 	return v, nil
 }
 
-// survey looks at all hierarchies in the live namespace, then at all of their bases
-// in the peeled copy. Where there is nothing to peel no copy is made.
+// survey looks at all hierarchies in the live namespace, then at all of their
+// bases: the quick way (bare), else in a peeled copy.
 func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace) error {
 	table, err := live.Table()
 	if err != nil {
@@ -176,25 +176,42 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 	if err != nil {
 		return err
 	}
+	root, quick := v.bareRoot(seen, table), false
 	err = live.Do(ctx, func() error {
-		return v.each(func(i int, s *Survey) error {
+		err := v.each(func(i int, s *Survey) error {
 			if len(s.Overlays) == 0 {
 				return nil
 			}
 			return v.keepOld(s, seen[i].dir, table, seen[i].top)
 		})
+		if err == nil && root != nil {
+			quick, err = v.bare(root, live, table, bases)
+		}
+		return err
 	})
+	if err == nil && !quick {
+		peeled := live
+		if v.overlaid() {
+			if peeled, err = nsmount.EnterCopy(ns, nsmount.Slave); err != nil {
+				return fmt.Errorf("copy the mount namespace: %w", err)
+			}
+			defer peeled.Close()
+		}
+		err = v.peelAll(ctx, peeled, bases)
+	}
 	if err != nil {
 		return err
 	}
-	peeled := live
-	if v.overlaid() {
-		if peeled, err = nsmount.EnterCopy(ns, nsmount.Slave); err != nil {
-			return fmt.Errorf("copy the mount namespace: %w", err)
-		}
-		defer peeled.Close()
-	}
-	err = peeled.Do(ctx, func() error {
+	return v.each(func(i int, s *Survey) error {
+		s.BaseWritable = !bases[i].top.SuperReadOnly() || bases[i].top.FSType == "overlay"
+		return v.carry(ctx, s, seen[i], bases[i])
+	})
+}
+
+// peelAll finds all bases in the peeled copy of the namespace, or in the live one
+// where there is nothing to peel.
+func (v *View) peelAll(ctx context.Context, peeled *nsmount.Namespace, bases []carrySource) error {
+	err := peeled.Do(ctx, func() error {
 		err := v.each(func(i int, s *Survey) (err error) {
 			bases[i], err = v.peel(s, peeled)
 			return err
@@ -202,23 +219,16 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 		if err != nil {
 			return err
 		}
-		return v.readOSRelease()
+		return v.readOSRelease(nsmount.OpenInRoot)
 	})
 	if err != nil {
 		return err
 	}
-	if peeled != live {
-		if table, err = peeled.Table(); err != nil {
-			return err
-		}
+	table, err := peeled.Table()
+	if err != nil {
+		return err
 	}
-	return v.each(func(i int, s *Survey) error {
-		if err := bases[i].findTop(s, table); err != nil {
-			return err
-		}
-		s.BaseWritable = !bases[i].top.SuperReadOnly() || bases[i].top.FSType == "overlay"
-		return v.carry(ctx, s, seen[i], bases[i])
-	})
+	return v.each(func(i int, s *Survey) error { return bases[i].findTop(s, table) })
 }
 
 // each calls f for every hierarchy that is there.
@@ -408,11 +418,15 @@ func (s *Survey) passOn(t *nsmount.Tree, table *nsmount.Table, children []*nsmou
 // maxOSRelease bounds a file that comes from the service's root.
 const maxOSRelease = 1 << 20
 
-// readOSRelease reads the service root's os-release in the peeled copy, where
-// no extension can change it (os-release(5) for the two places).
-func (v *View) readOSRelease() error {
-	for _, p := range []string{"/etc/os-release", "/usr/lib/os-release"} {
-		f, err := nsmount.OpenInRoot(p, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+// osReleaseDirs are where os-release(5) is looked up.
+var osReleaseDirs = [...]string{"/etc", "/usr/lib"}
+
+// readOSRelease reads the service root's os-release where no extension can change
+// it: in the peeled copy, or below the bare root.
+func (v *View) readOSRelease(open func(path string, flags int) (*os.File, error)) error {
+	for _, d := range osReleaseDirs {
+		p := d + "/os-release"
+		f, err := open(p, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 			continue
 		}
