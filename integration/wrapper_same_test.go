@@ -36,6 +36,7 @@ var sameCases = map[string]string{
 	"ambient-root":    "AmbientCapabilities=CAP_NET_RAW",
 	"bounding":        "User=www-data\nCapabilityBoundingSet=~CAP_SYS_TIME CAP_SYSLOG",
 	"bounding-root":   "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_NET_BIND_SERVICE",
+	"bounding-user":   "User=games\nGroup=www-data\nCapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SETUID CAP_SETGID CAP_CHOWN",
 	"no-new-privs":    "User=www-data\nNoNewPrivileges=yes",
 	"nnp-ambient":     "User=www-data\nNoNewPrivileges=yes\nAmbientCapabilities=CAP_NET_BIND_SERVICE",
 	"securebits":      "User=www-data\nSecureBits=keep-caps",

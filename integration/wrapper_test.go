@@ -35,6 +35,7 @@ type wrapExts struct {
 	c    *rig.Container
 	kind wrapKind
 	dir  string
+	more string // further lines of [X-Extexec]
 }
 
 // newWrapExts makes both extensions in version 1, "one".
@@ -83,7 +84,7 @@ func (e wrapExts) section() string {
 	if e.kind == wrapDirs {
 		key = "ExtensionDirectories"
 	}
-	return fmt.Sprintf("[X-Extexec]\n%s=%s %s\n", key, e.ref("conf"), e.ref("tool"))
+	return fmt.Sprintf("[X-Extexec]\n%s=%s %s\n%s\n", key, e.ref("conf"), e.ref("tool"), e.more)
 }
 
 // wrapFiles are the files of an extension.
@@ -220,15 +221,16 @@ func (w *wrapped) reload(t *testing.T) {
 // TestWrapper reloads running services of every type, with extensions of every kind.
 func TestWrapper(t *testing.T) {
 	cases := []struct {
-		name, lines, arguments string
-		kind                   wrapKind
-		since                  int // systemd version
-		reloads                int // that the service is to be told of
+		name, lines, arguments, more string
+		kind                         wrapKind
+		since                        int // systemd version
+		reloads                      int // that the service is to be told of
 	}{
-		{"simple", "Type=simple\nUser=www-data", "", wrapDirs, 0, 0},
-		{"exec", "Type=exec\nDynamicUser=yes", "", wrapSquashfs, 0, 0},
-		{"notify", "Type=notify\nDynamicUser=yes\nWatchdogSec=1", "-notify", wrapErofs, 0, 0},
-		{"notify-reload", "Type=notify-reload\nUser=www-data", "-notify", wrapDirs, 262, 1},
+		{name: "simple", lines: "Type=simple\nUser=www-data", kind: wrapDirs},
+		{name: "exec", lines: "Type=exec\nDynamicUser=yes", kind: wrapSquashfs},
+		{name: "notify", lines: "Type=notify\nDynamicUser=yes\nWatchdogSec=1", arguments: "-notify", kind: wrapErofs},
+		{name: "signal", lines: "Type=notify\nUser=www-data", arguments: "-notify", more: "ReloadSignal=HUP", kind: wrapDirs, reloads: 1},
+		{name: "notify-reload", lines: "Type=notify-reload\nUser=www-data", arguments: "-notify", kind: wrapDirs, since: 262, reloads: 1},
 	}
 	rig.Each(t, func(t *testing.T, c *rig.Container) {
 		for _, tc := range cases {
@@ -237,12 +239,13 @@ func TestWrapper(t *testing.T) {
 			}
 			t.Run(tc.name, func(t *testing.T) {
 				c := c.For(t)
-				w := startWrapped(t, c, newWrapExts(t, c, tc.kind), tc.name, tc.lines, tc.arguments)
+				e := newWrapExts(t, c, tc.kind)
+				e.more = tc.more
+				w := startWrapped(t, c, e, tc.name, tc.lines, tc.arguments)
 				w.reload(t)
-				r := c.AskService(w.socket(), "report")
-				if r.Reloads != tc.reloads {
-					t.Errorf("the service was told to reload %d times, want %d", r.Reloads, tc.reloads)
-				}
+				eventually(t, "the service was told to reload as often as it should be", func() bool {
+					return c.AskService(w.socket(), "report").Reloads == tc.reloads
+				})
 				if strings.Contains(tc.lines, "WatchdogSec") {
 					eventually(t, "two pings of the watchdog", func() bool { return c.AskService(w.socket(), "report").Pings >= 2 })
 				}
