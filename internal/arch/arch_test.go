@@ -44,8 +44,8 @@ var mayImport = map[string][]string{
 	"service":            {"service/credential", "nsmount"},
 	"service/credential": {},
 
-	"units":         {"unitfile/settings"},
-	"units/lint":    {"unitfile", "unitfile/settings"},
+	"units":         {"unitfile", "unitfile/settings", "units/lint"},
+	"units/lint":    {"unitfile", "unitfile/settings", "image/policy"},
 	"units/manager": {},
 
 	"portable": {"unitfile/settings", "extension", "units", "units/manager", "internal/..."},
