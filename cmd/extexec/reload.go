@@ -76,7 +76,7 @@ overlay is made anew even then: it may hold on to a file that was replaced.`,
 	}
 	c.ValidArgsFunction = completeNames(&dirs)
 	f := c.Flags()
-	f.BoolVar(&o.Force, "force", false, "exchange although nothing has changed, as a new generation, and pick what was refused before, too")
+	f.BoolVar(&o.Force, "force", false, "exchange although nothing has changed, as a new generation, and pick what was refused or is held, too")
 	f.BoolVar(&o.IfChanged, "if-changed", false, "do nothing at all where nothing has changed: no ReloadCommand= and no ReloadSignal= either")
 	f.DurationVar(&o.LockWait, "lock-wait", 30*time.Second, "wait for another reload of the same name for `TIME` at most")
 	dirs.flag(c)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/extexec/extexec/reload/status"
@@ -17,12 +18,19 @@ func newStatus(a *app) *cobra.Command {
 		Long: `Status shows which extensions a service has, whether its hierarchies are as they
 were recorded, and what a reload would find on disk. It changes nothing.
 
-    LIVE      the overlay on top, as GENERATION.SERIAL
-    LAYERS    extensions in it
-    CARRIED   mounts below the hierarchy (BindPaths=, InaccessiblePaths=, the
-              host's) that were there at the last start or reload, and are kept
-    COVERED   overlays beneath that could not be detached; a restart frees them
-    ON DISK   what a reload would find: the same, or another version`,
+    LIVE          the overlay on top, as GENERATION.SERIAL
+    LAYERS        extensions in it
+    COVERED       overlays beneath that could not be detached; a restart frees them
+    VERIFIED      how the contents of an image were verified
+    ON DISK       what a reload would find: the same, or another version
+    NOT PICKED    newer versions on disk, and why they are passed over
+    CARRIED       mounts below a hierarchy (BindPaths=, InaccessiblePaths=, the
+                  host's) that were there at the last start or reload, and are
+                  kept; LINK is lost where later mounts of the host below it do
+                  not appear
+    REFUSED       what failed a check, and is not picked again
+    HELD          what a rollback left, and is not picked again: see "extexec unhold"
+    NAMESPACE     other mount namespaces of the unit's processes`,
 		Example: `  extexec status web.service
   extexec status --json web | jq .hierarchies`,
 		Args: oneName,
@@ -60,10 +68,15 @@ func writeStatus(a *app, s *status.Status) error {
 	head.add("Name:", title)
 	head.add("State:", stateOf(s))
 	head.add("Generation:", generationOf(s))
+	if g := s.LastAttempt; g != nil {
+		head.add("Last attempt:", fmt.Sprintf("%s %s, by %s: %s", g.Outcome, when(g.Time), g.Trigger, g.Why))
+	}
 	if err := head.write(a.out); err != nil {
 		return err
 	}
-	for _, t := range []table{hierarchyTable(s), extensionTable(s), refusedTable(s)} {
+	for _, t := range []table{
+		hierarchyTable(s), extensionTable(s), passedOverTable(s), carriedTable(s), refusedTable(s), heldTable(s), namespaceTable(s),
+	} {
 		if len(t.rows) < 2 {
 			continue
 		}
@@ -109,7 +122,7 @@ func generationOf(s *status.Status) string {
 }
 
 func hierarchyTable(s *status.Status) (t table) {
-	t.add("HIERARCHY", "STATE", "LIVE", "LAYERS", "CARRIED", "COVERED")
+	t.add("HIERARCHY", "STATE", "LIVE", "LAYERS", "COVERED")
 	for _, h := range s.Hierarchies {
 		live := h.Top
 		if h.Live != nil {
@@ -119,23 +132,24 @@ func hierarchyTable(s *status.Status) (t table) {
 		if h.Point != "" && h.Point != h.Path {
 			path += " -> " + h.Point
 		}
-		t.add(path, string(h.State), live, number(h.Layers), number(len(h.Carried)), number(h.Covered))
+		t.add(path, string(h.State), live, number(h.Layers), number(h.Covered))
 	}
 	return t
 }
 
 func extensionTable(s *status.Status) (t table) {
-	t.add("EXTENSION", "CLASS", "ON DISK", "PATH")
+	t.add("EXTENSION", "CLASS", "VERIFIED", "ON DISK", "PATH")
 	for _, e := range s.Extensions {
-		name, class, path := e.Ref, "", ""
+		name, class, verified, path := e.Ref, "", "", ""
 		if e.Recorded != nil {
 			name, class, path = nameAndVersion(e.Recorded), strings.Join(e.Recorded.Class, ", "), e.Recorded.Path
+			verified = e.Recorded.Verified
 		}
 		disk := string(e.Disk)
 		if e.Found != nil && e.Disk != status.Same {
 			disk += ": " + e.Found.Path
 		}
-		t.add(name, class, disk, path)
+		t.add(name, class, verified, disk, path)
 	}
 	return t
 }
@@ -144,6 +158,62 @@ func refusedTable(s *status.Status) (t table) {
 	t.add("REFUSED", "SINCE", "WHY")
 	for _, r := range s.Refused {
 		t.add(r.Path, when(r.Time), r.Why)
+	}
+	return t
+}
+
+func passedOverTable(s *status.Status) (t table) {
+	t.add("NOT PICKED", "WHY")
+	for _, e := range s.Extensions {
+		for _, p := range e.PassedOver {
+			t.add(p.Path, p.Why)
+		}
+		if e.Found == nil && e.Why != "" {
+			t.add(e.Ref, e.Why)
+		}
+	}
+	return t
+}
+
+func carriedTable(s *status.Status) (t table) {
+	t.add("CARRIED", "OF", "LINK")
+	for _, h := range s.Hierarchies {
+		for _, c := range h.Carried {
+			link := ""
+			if c.LinkLost {
+				link = "lost"
+			}
+			t.add(path.Join(h.Path, c.Path), c.Origin, link)
+		}
+	}
+	return t
+}
+
+func heldTable(s *status.Status) (t table) {
+	t.add("HELD", "VERSION", "SINCE", "WHY")
+	for _, h := range s.Holds {
+		versions := h.Version
+		if h.Version != "" {
+			versions = "up to " + h.Version
+		}
+		if h.Above != "" {
+			versions = "after " + h.Above + ", " + versions
+		}
+		t.add(h.Ref, versions, when(h.Time), h.Why)
+	}
+	return t
+}
+
+func namespaceTable(s *status.Status) (t table) {
+	t.add("NAMESPACE", "PROCESSES", "HIERARCHY", "STATE", "LIVE")
+	for _, n := range s.Namespaces {
+		for _, h := range n.Hierarchies {
+			live := h.Top
+			if h.Live != nil {
+				live = fmt.Sprintf("%d.%d", h.Live.Generation, h.Live.Serial)
+			}
+			t.add(fmt.Sprint(n.MountNS), fmt.Sprint(len(n.PIDs)), h.Path, string(h.State), live)
+		}
 	}
 	return t
 }

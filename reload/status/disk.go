@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/extexec/extexec/extension"
+	"github.com/extexec/extexec/extension/version"
+	"github.com/extexec/extexec/extension/vpick"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/unitfile/settings"
 )
@@ -22,6 +24,17 @@ type Extension struct {
 	Disk  DiskState `json:"disk"`
 	Found *Found    `json:"found,omitempty"` // what a reload would pick, if anything
 	Why   string    `json:"why,omitempty"`   // where that is nothing
+	// PassedOver are the versions on disk that are better than what a reload would
+	// pick, the newest first.
+	PassedOver []PassedOver `json:"passed_over,omitempty"`
+}
+
+// A PassedOver is a version that would be picked, were it not refused or held, or
+// that cannot be used.
+type PassedOver struct {
+	Path    string `json:"path"`
+	Version string `json:"version,omitempty"`
+	Why     string `json:"why"`
 }
 
 // A Found is what a ref means on disk now.
@@ -43,6 +56,7 @@ const (
 	Gone        DiskState = "gone"
 	NotWanted   DiskState = "absent"     // optional, and neither recorded nor there
 	CannotBeHad DiskState = "unreadable" // it is there, and is passed over
+	Held        DiskState = "held"       // what is there was left by a rollback to a generation without it
 )
 
 // onDisk picks every recorded ref again, as a reload of a service without a unit
@@ -81,8 +95,14 @@ func (e *Extension) find(m *state.Memory, r *state.Record) {
 		e.Disk, e.Why = CannotBeHad, err.Error()
 		return
 	}
-	p, err := extension.Pick(ref, extension.PickOptions{Refused: m.IsRefused})
+	p, err := extension.Pick(ref, extension.PickOptions{
+		Refused: m.IsRefused,
+		Held:    func(v, identity string) (string, bool) { return m.IsHeld(e.Ref, v, identity, version.Compare) },
+	})
+	hold := m.HoldOf(e.Ref)
 	switch {
+	case errors.Is(err, vpick.ErrNoMatch) && hold != nil && hold.Without:
+		e.Disk, e.Why = Held, hold.Why
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		e.Disk, e.Why = CannotBeHad, err.Error()
 	case err != nil:
@@ -94,6 +114,20 @@ func (e *Extension) find(m *state.Memory, r *state.Record) {
 	default:
 		e.Found = &Found{Path: p.Path, Version: p.Version, Identity: p.Identity}
 		e.Disk = e.judge(r)
+		e.passedOver(p.Candidates)
+	}
+}
+
+// passedOver lists what comes before the one that is picked. What the vpick rules
+// leave out, another architecture say, was never a candidate.
+func (e *Extension) passedOver(candidates []extension.Candidate) {
+	for _, c := range candidates {
+		if c.Why == "" {
+			return
+		}
+		if c.Identity != "" {
+			e.PassedOver = append(e.PassedOver, PassedOver{Path: c.Path, Version: c.Version, Why: c.Why})
+		}
 	}
 }
 

@@ -24,8 +24,10 @@ type Hierarchy struct {
 	// nothing.
 	Top string `json:"top,omitempty"`
 	// Covered counts trees beneath the visible one that could not be detached.
-	Covered int             `json:"covered,omitempty"`
-	Carried []state.Carried `json:"carried,omitempty"` // recorded
+	Covered int `json:"covered,omitempty"`
+	// Carried are the mounts below it at the last exchange: of the unit or of the
+	// host, and whether they lost their link to the host's.
+	Carried []state.Carried `json:"carried,omitempty"`
 }
 
 // An Overlay is one of ours in a mount table.

@@ -35,6 +35,16 @@ type Status struct {
 	Hierarchies []Hierarchy `json:"hierarchies"`
 	Extensions  []Extension `json:"extensions"`
 
+	// LastAttempt is the newest line of the history where that was not committed: what
+	// was refused or taken back since the generation, and why.
+	LastAttempt *state.Generation `json:"last_attempt,omitempty"`
+
+	// Namespaces are the other mount namespaces of the unit's processes that show
+	// overlays of this name. Stale counts the processes in them that do not see the
+	// current exchange.
+	Namespaces []Namespace `json:"namespaces,omitempty"`
+	Stale      int         `json:"stale,omitempty"`
+
 	Refused []state.Refused `json:"refused,omitempty"`
 	Holds   []state.Hold    `json:"holds,omitempty"`
 
@@ -74,7 +84,13 @@ func Read(u *state.Unit) (*Status, error) {
 		m = &state.Memory{}
 	}
 	s.Refused, s.Holds = m.Refused, m.Holds
+	if h, err := u.History(); err != nil {
+		s.note("what was tried is not known: %v", err)
+	} else if n := len(h); n > 0 && !h[n-1].Committed() {
+		s.LastAttempt = &h[n-1]
+	}
 	s.live(r)
+	s.elsewhere(r)
 	s.onDisk(r, m)
 	if s.Interrupted {
 		s.note("generation %d was begun and neither committed nor taken back: the next reload puts that right", s.Pending.Number)

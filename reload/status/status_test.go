@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -248,5 +249,92 @@ func TestOnDisk(t *testing.T) {
 	must(t, l.Close())
 	if s := h.read(); s.Extensions[2].Disk != status.Same || len(s.Refused) != 1 {
 		t.Errorf("after it was refused: %+v", s.Extensions[2])
+	}
+}
+
+// What a rollback left is passed over, and why; and what was tried last shows.
+func TestHeld(t *testing.T) {
+	h := newHouse(t)
+	for _, v := range []string{"1", "2", "3"} {
+		must(t, os.MkdirAll(h.path("srv/web.v/web_"+v+"/etc/"+v), 0o755))
+	}
+	must(t, os.MkdirAll(h.path("srv/other/etc"), 0o755))
+	pick := func(o extension.PickOptions) *extension.Picked {
+		t.Helper()
+		p, err := extension.Pick(settings.Ref{Kind: settings.Directory, Path: h.path("srv/web.v")}, o)
+		must(t, err)
+		return p
+	}
+	left := pick(extension.PickOptions{})
+	h.save(&state.Record{Refs: []state.Ref{{Kind: "directory", Text: h.path("srv/web.v")}, {Kind: "directory", Text: h.path("srv/other")}}, Current: state.Generation{Number: 3}})
+	other, err := extension.Pick(settings.Ref{Kind: settings.Directory, Path: h.path("srv/other")}, extension.PickOptions{})
+	must(t, err)
+	l, err := h.unit.Lock(t.Context(), 0)
+	must(t, err)
+	w := l.Remember(func(m *state.Memory) {
+		m.Hold(state.Hold{Ref: h.path("srv/web.v"), Version: "3", Above: "1", Identity: left.Identity, Why: "is held"})
+		m.Hold(state.Hold{Ref: h.path("srv/other"), Identity: other.Identity, Without: true, Why: "is held, too"})
+	})
+	if w != nil {
+		t.Fatal(w)
+	}
+	if w := l.AddHistory(state.Generation{Number: 4, Outcome: state.OutcomeRefused, Why: "exit 1"}, 10); w != nil {
+		t.Fatal(w)
+	}
+	must(t, l.Close())
+	s := h.read()
+	e := s.Extensions[0]
+	want := []status.PassedOver{{Path: left.Path, Version: "3", Why: "is held"}, {Path: h.path("srv/web.v/web_2"), Version: "2", Why: "is held"}}
+	if diff := cmp.Diff(want, e.PassedOver); diff != "" || e.Found == nil || e.Found.Version != "1" {
+		t.Errorf("found %+v (-want +got):\n%s", e.Found, diff)
+	}
+	if e := s.Extensions[1]; e.Disk != status.Held || e.Why != "is held, too" || e.Found != nil {
+		t.Errorf("left for nothing: %+v", e)
+	}
+	if s.LastAttempt == nil || s.LastAttempt.Number != 4 || s.LastAttempt.Why != "exit 1" || len(s.Holds) != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Processes in other mount namespaces are counted where they see overlays of the
+// name, and stale where these are older.
+func TestElsewhere(t *testing.T) {
+	needRoot(t)
+	h := newHouse(t)
+	pid, ns := h.service(`
+		mkfifo stop; overlay extexec:3.6:web etc
+		unshare -m --propagation private sh -c 'echo $$ >old; read x <stop' &
+		until test -s old; do sleep 0.01; done
+		umount etc; overlay extexec:3.7:web etc
+		unshare -m --propagation private sh -c 'echo $$ >new; read x <stop' &
+		unshare -m --propagation private sh -c 'umount etc; echo $$ >none; read x <stop' &
+		until test -s new && test -s none; do sleep 0.01; done`)
+	h.Cleanup(func() { // before the service ends
+		f, err := os.OpenFile(h.path("stop"), os.O_RDWR, 0)
+		must(t, err)
+		must(t, f.Close())
+	})
+	h.save(&state.Record{PID: pid, MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Hierarchies: []state.Hierarchy{{Path: h.path("etc"), Layers: 1}}}})
+	read := func(name string) int {
+		b, err := os.ReadFile(h.path(name))
+		must(t, err)
+		n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+		must(t, err)
+		return n
+	}
+	s := h.read()
+	got := map[int]bool{}
+	for _, n := range s.Namespaces {
+		if len(n.PIDs) != 1 || len(n.Hierarchies) != 1 {
+			t.Fatalf("namespaces %+v", s.Namespaces)
+		}
+		got[n.PIDs[0]] = n.Stale
+	}
+	want := map[int]bool{read("old"): true, read("new"): false}
+	if diff := cmp.Diff(want, got); diff != "" || s.Stale != 1 {
+		t.Errorf("stale %d, by process (-want +got):\n%s", s.Stale, diff)
+	}
+	if len(s.Notes) != 1 || !strings.Contains(s.Notes[0], "see an older generation (1)") {
+		t.Errorf("notes %q", s.Notes)
 	}
 }
