@@ -82,6 +82,16 @@ TemporaryFileSystem=/etc/wrap-empty
 		},
 	},
 	{
+		// The base of a hierarchy is what the sandbox put there.
+		name: "own-etc", kind: wrapDirs,
+		lines: "Type=exec\nUser=www-data\nBindPaths=%D/etc:/etc\nMountFlags=slave\n",
+		check: func(t *testing.T, w *wrapped) {
+			if out := w.inside(t, "ls /etc; cat /etc/hostname; touch /etc/x"); !strings.HasPrefix(out, "extension-release.d\nhostname\nwrapped.conf\nown\n") || !strings.Contains(out, "Read-only") {
+				t.Errorf("/etc shows %q", out)
+			}
+		},
+	},
+	{
 		name: "hardened", kind: wrapDirs,
 		lines: `Type=notify
 DynamicUser=yes
@@ -130,6 +140,7 @@ func (tc sandboxCase) run(t *testing.T, c *rig.Container) {
 	}
 	e := newWrapExts(t, c, tc.kind)
 	c.WriteFile(e.dir+"/bound", "bound\n", 0o644)
+	c.WriteFile(e.dir+"/etc/hostname", "own\n", 0o644)
 	w := startWrapped(t, c, e, tc.name, strings.ReplaceAll(tc.lines, "%D", e.dir), tc.arguments)
 	if tc.check != nil {
 		tc.check(t, w)
