@@ -28,7 +28,8 @@ func (w Way) resolve() uint64 {
 }
 
 // maxTries bounds how often the kernel is asked again: EAGAIN means that a rename or
-// a mount somewhere raced with "..", openat2(2).
+// a mount anywhere on the machine raced with "..", openat2(2). Where hundreds of
+// services reload at once, that can go on.
 const maxTries = 128
 
 // Open opens a path below dir, which may be an O_PATH descriptor. Flags are those of
@@ -36,6 +37,15 @@ const maxTries = 128
 // *os.PathError.
 func Open(dir *os.File, path string, flags int, way Way) (*os.File, error) {
 	flags |= unix.O_CLOEXEC
+	f, err := byKernel(dir, path, flags, way)
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EAGAIN) {
+		return byHand(dir, path, flags, way)
+	}
+	return f, err
+}
+
+// byKernel is Open with openat2 alone.
+func byKernel(dir *os.File, path string, flags int, way Way) (*os.File, error) {
 	how := &unix.OpenHow{Flags: uint64(flags), Resolve: way.resolve()}
 	defer runtime.KeepAlive(dir)
 	for tries := 0; ; tries++ {
@@ -44,8 +54,6 @@ func Open(dir *os.File, path string, flags int, way Way) (*os.File, error) {
 		case err == nil:
 			return os.NewFile(uintptr(fd), path), nil
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN) && tries < maxTries:
-		case errors.Is(err, unix.ENOSYS):
-			return byHand(dir, path, flags, way)
 		default:
 			return nil, &os.PathError{Op: "openat2", Path: path, Err: err}
 		}
