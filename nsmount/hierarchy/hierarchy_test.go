@@ -280,7 +280,8 @@ func TestHiddenStaysHidden(t *testing.T) {
 	f.svc.Mount("/src/cover", "/etc/dir", "", unix.MS_BIND, "")
 	f.exchange("L1")
 	f.svc.OpenDir("old", "/etc")
-	f.svc.Hammer("/etc/secret", "/etc/dir/inner", "old:secret", "/etc/version")
+	// Two threads: on two processors the exchanges are to get on, too.
+	f.svc.Hammer("/etc/secret,/etc/dir/inner", "old:secret,/etc/secret,/etc/version")
 	for i := range rounds {
 		f.exchange([]string{"L1", "L2"}[i%2])
 	}

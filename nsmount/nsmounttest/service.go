@@ -225,8 +225,9 @@ func (s *Service) ReadAt(name, path string) string {
 	return r.Text
 }
 
-// Hammer starts a thread for each path that opens and reads the file in a loop
-// and counts what it finds. A path "NAME:REL" is read below an open directory.
+// Hammer starts a thread for each argument that opens and reads files in a loop
+// and counts what it finds. An argument is a path, or several with commas between
+// them; a path "NAME:REL" is read below an open directory.
 func (s *Service) Hammer(paths ...string) {
 	s.t.Helper()
 	s.must(request{Do: "hammer", Args: paths})
@@ -462,22 +463,24 @@ func readAt(dir int, rel string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-func (w *worker) hammer(spec string) {
-	dir, rel := unix.AT_FDCWD, spec
-	if name, r, ok := strings.Cut(spec, ":"); ok {
-		dir, rel = w.dirs[name], r
-	}
+func (w *worker) hammer(list string) {
+	specs := strings.Split(list, ",")
 	counts := map[string]int{}
-	for !w.stop.Load() {
+	for i := 0; !w.stop.Load(); i++ {
+		spec := specs[i%len(specs)]
+		dir, rel := unix.AT_FDCWD, spec
+		if name, r, ok := strings.Cut(spec, ":"); ok {
+			dir, rel = w.dirs[name], r
+		}
 		text, err := readAt(dir, rel)
 		if err != nil {
 			text = "error: " + err.Error()
 		}
-		counts[text]++
+		counts[spec+"="+text]++
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for text, n := range counts {
-		w.tally[spec+"="+text] += n
+	for found, n := range counts {
+		w.tally[found] += n
 	}
 }
