@@ -1,6 +1,7 @@
 package reload
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/reload/state"
@@ -93,6 +95,12 @@ func TestRollback(t *testing.T) {
 	}
 	b.want("2")
 	b.whole()
+	since := res.Generation.Time
+	res, err = b.reload(Options{}) // made anew over a base that can be written to
+	b.comesTo(4, res, err)
+	if g := res.Generation; !res.Exchanged || !g.Time.Equal(since) || g.Trigger != "rollback" {
+		t.Errorf("the same generation once more: %+v", res)
+	}
 	res, err = b.reload(Options{IfChanged: true})
 	b.comesTo(4, res, err)
 	if text := strings.Join(res.Warnings, "\n"); res.Exchanged || !strings.Contains(text, `conf_3" is passed over: it is held since the rollback to generation 2`) {
@@ -281,8 +289,8 @@ func TestAttemptsAreRecorded(t *testing.T) {
 	b.wantHistory("7 reload committed 7", "8 reload committed 8", "9 run refused 9", "10 run committed 8")
 }
 
-// TestInterruptedRollback kills a rollback: what it held stays so, and the next
-// reload completes it.
+// TestInterruptedRollback fails a rollback, which takes back what it held; and kills
+// one: what it held stays so, and the next reload completes it.
 func TestInterruptedRollback(t *testing.T) {
 	b := newBed(t)
 	b.start()
@@ -303,7 +311,7 @@ func TestInterruptedRollback(t *testing.T) {
 	if m, err := b.stateOf().Memory(); err != nil || len(m.Holds) != 0 {
 		t.Errorf("after it was undone: %+v, %v", m.Holds, err)
 	}
-	for _, point := range []string{"before exchange", "after exchange"} {
+	for _, point := range []string{"before hold", "after hold", "before exchange", "after exchange", "after verify", "before commit", "after commit"} {
 		cmd := child{Name: "bed", Back: true, Dirs: b.dirs, Point: point, Limits: nsmount.Probe()}.command(t)
 		if err := cmd.Run(); err == nil {
 			t.Fatal("the child was not killed")
@@ -311,12 +319,85 @@ func TestInterruptedRollback(t *testing.T) {
 		if _, err := b.reload(Options{}); err != nil {
 			t.Fatal(err)
 		}
-		b.want("1")
+		if point == "before hold" {
+			b.want("2") // it was only about to begin
+		} else {
+			b.want("1")
+		}
 		b.whole()
 		if _, err := b.reload(Options{Force: true}); err != nil {
 			t.Fatal(err)
 		}
 		b.want("2")
+	}
+}
+
+// mainPID is a manager that knows one unit.
+type mainPID int
+
+func (p mainPID) MainPID(context.Context, string) (int, error) { return int(p), nil }
+
+// TestRollbackOfAnother goes back in a namespace that no record knows, as after
+// systemd has started an adopted unit anew with the newest that there was.
+func TestRollbackOfAnother(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.install("2")
+	res, err := b.reload(Options{})
+	b.comesTo(2, res, err)
+	l, err := b.stateOf().Lock(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.MountNS, r.PID = 1<<63-1, 0
+	if err := errors.Join(l.Save(r), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{b.dirs.Record, b.dirs.Memory} { // a manager knows units only
+		if err := os.Rename(dir+"/bed", dir+"/bed.service"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	res, err = Rollback(t.Context(), Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe(), Manager: mainPID(b.svc.PID())}, 0)
+	b.comesTo(3, res, err)
+	if res.Back != 1 || len(res.Holds) != 2 {
+		t.Errorf("back to %d, held %+v", res.Back, res.Holds)
+	}
+	b.want("1")
+}
+
+// TestLinkLost records which carried mount lost its link to the host's, and keeps
+// that over further reloads.
+func TestLinkLost(t *testing.T) {
+	b := newBed(t)
+	b.extension("conf", "2", map[string]string{
+		"etc/extension-release.d/extension-release.conf": "ID=_any\n", "etc/extexec-flat/x": "", "etc/extexec-nest/x": "",
+	})
+	for _, dir := range []string{"/flat", "/nest/below"} {
+		if err := os.MkdirAll(b.dir+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.start()
+	b.svc.Mount(b.dir+"/flat", "/etc/extexec-flat", "", unix.MS_BIND, "")
+	b.svc.Mount(b.dir+"/nest", "/etc/extexec-nest", "", unix.MS_BIND, "")
+	b.svc.Mount("extexec-test", "/etc/extexec-nest/below", "tmpfs", 0, "")
+	for range 3 {
+		if _, err := b.reload(Options{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := b.stateOf().Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []state.Carried{{Path: "extexec-flat", Origin: "unit"}, {Path: "extexec-nest", Origin: "unit", LinkLost: true}}
+		if diff := cmp.Diff(want, r.Current.Hierarchies[2].Carried); diff != "" {
+			t.Errorf("carried (-want +got):\n%s", diff)
+		}
 	}
 }
 
