@@ -13,21 +13,10 @@ import (
 // reloadCommand is the setting whose commands may start what outlives them.
 const reloadCommand = "ReloadCommand="
 
-// applyStep tells the service to read again.
-type applyStep struct {
-	steps.Step[struct{}]
-}
-
-// again is the inverse of an exchange that was applied: the service is told once
-// more, now that the old trees are back.
-func (a applyStep) again(ctx context.Context) error {
-	_, err := a.Do(ctx)
-	return err
-}
-
-// apply runs ReloadCommand= in the service's place, and sends ReloadSignal=.
-func (t *transaction) apply(target *target, is *situation) applyStep {
-	return applyStep{steps.Step[struct{}]{Do: func(ctx context.Context) (struct{}, error) {
+// apply tells the service to read again: it runs ReloadCommand= in the service's
+// place, and sends ReloadSignal=.
+func (t *transaction) apply(target *target, is *situation) steps.Step[struct{}] {
+	return steps.Step[struct{}]{Do: func(ctx context.Context) (struct{}, error) {
 		err := runCommands(ctx, reloadCommand, is.settings.ReloadCommand, service.Place{Process: target.process}, t.addWarning)
 		if err != nil {
 			return struct{}{}, err
@@ -38,7 +27,17 @@ func (t *transaction) apply(target *target, is *situation) applyStep {
 			}
 		}
 		return struct{}{}, nil
-	}}}
+	}}
+}
+
+// applyAgain is the inverse of an exchange that was applied: the service is told
+// once more, now that the old trees are back. That it cannot be told leaves
+// nothing of the new state, so it is said and is no failed undo.
+func (t *transaction) applyAgain(target *target, is *situation) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, t.untold = t.apply(target, is).Do(ctx)
+		return nil
+	}
 }
 
 // lookup finds a variable; the last one counts.

@@ -21,15 +21,24 @@ type picks struct {
 	warnings []string
 }
 
+// pickRules loosen what may be picked.
+type pickRules struct {
+	force   bool // also what was refused or is held
+	anyPath bool // also what another user can replace
+}
+
 // pickAll picks every ref. The same extension twice counts once: the higher one
-// stays. force picks what was refused or is held, too. Must run in the host view.
-func pickAll(s settings.Settings, memory *state.Memory, force bool) (picks, error) {
-	if force {
+// stays. Must run in the host view.
+func pickAll(s settings.Settings, memory *state.Memory, rules pickRules) (picks, error) {
+	if rules.force {
 		memory = &state.Memory{}
 	}
 	var all picks
 	for _, ref := range s.Refs {
 		p, err := extension.Pick(ref, passOver(memory, ref))
+		if err == nil && p != nil && !rules.anyPath {
+			err = trusted(p)
+		}
 		if err != nil {
 			var none bool
 			if none, err = allHeld(memory, ref, err); none {
@@ -156,11 +165,14 @@ func (l *layers) Close() error {
 }
 
 // layersOf opens what each extension has for each hierarchy.
-func layersOf(s settings.Settings, all *opened, source hierarchy.Source) (*layers, error) {
+func layersOf(is *situation, all *opened, source hierarchy.Source) (*layers, error) {
 	l := &layers{gives: map[*extension.Opened][]string{}}
-	for _, h := range s.Hierarchies {
-		w := hierarchy.Wanted{Source: source, NoExec: s.NoExec, NoSuid: s.NoSuid}
+	for _, h := range is.hierarchies {
+		w := hierarchy.Wanted{Source: source, NoExec: is.settings.NoExec, NoSuid: is.settings.NoSuid}
 		for _, e := range all.extensions {
+			if !slices.Contains(is.settings.Hierarchies, h) {
+				break
+			}
 			dir, ok, err := e.Layer(h)
 			if err != nil {
 				return nil, errors.Join(err, l.Close())

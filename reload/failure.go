@@ -24,6 +24,8 @@ type Failure struct {
 	Step string // that failed
 	Left Left
 	Err  error
+	// Untold is why the service could not be told that the old state is back.
+	Untold error
 }
 
 // Error says what failed and how things are now.
@@ -32,10 +34,12 @@ func (f *Failure) Error() string {
 	if f.Name != "" {
 		subject = fmt.Sprintf("%s %q", f.Verb, f.Name)
 	}
-	switch f.Left {
-	case TakenBack:
+	switch {
+	case f.Left == TakenBack && f.Untold != nil:
+		return fmt.Sprintf("%s: %v; the old state is live again, but the service could not be told so: %v", subject, f.Err, f.Untold)
+	case f.Left == TakenBack:
 		return fmt.Sprintf("%s: %v; the old state is live again", subject, f.Err)
-	case Broken:
+	case f.Left == Broken:
 		return fmt.Sprintf("%s: %v; it could not be taken back whole: see \"extexec status\", then reload again or restart the service", subject, f.Err)
 	default:
 		return fmt.Sprintf("%s: %v; nothing was changed", subject, f.Err)
@@ -46,8 +50,8 @@ func (f *Failure) Error() string {
 func (f *Failure) Unwrap() error { return f.Err }
 
 // failure judges a failed transaction. changed says that the exchange was made.
-func failure(verb, name string, run *steps.Run, changed bool, err, undo error) *Failure {
-	f := &Failure{Verb: verb, Name: name, Step: run.Failed(), Err: err}
+func failure(verb, name string, run *steps.Run, changed bool, err, undo, untold error) *Failure {
+	f := &Failure{Verb: verb, Name: name, Step: run.Failed(), Err: err, Untold: untold}
 	if changed {
 		f.Left = TakenBack
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/extexec/extexec/nsmount/hierarchy"
@@ -20,6 +21,8 @@ const (
 // Flags are what was given on the command line of run, beside the unit.
 type Flags struct {
 	Images, Directories, Hierarchies []string
+	// AnyPath takes extensions also from where another user can replace them.
+	AnyPath bool
 }
 
 func (f Flags) record() map[string][]string {
@@ -29,6 +32,9 @@ func (f Flags) record() map[string][]string {
 			m[name] = values
 		}
 	}
+	if f.AnyPath {
+		m["allow-untrusted-path"] = []string{"yes"}
+	}
 	return m
 }
 
@@ -36,7 +42,7 @@ func flagsOf(r *state.Record) Flags {
 	if r == nil {
 		return Flags{}
 	}
-	return Flags{Images: r.Flags["extension-image"], Directories: r.Flags["extension-directory"], Hierarchies: r.Flags["hierarchy"]}
+	return Flags{Images: r.Flags["extension-image"], Directories: r.Flags["extension-directory"], Hierarchies: r.Flags["hierarchy"], AnyPath: len(r.Flags["allow-untrusted-path"]) > 0}
 }
 
 // settingsFor reads what the unit says now and adds the flags. Must run in the
@@ -54,6 +60,25 @@ func settingsFor(unit string, f Flags) (settings.Settings, error) {
 		return s, err
 	}
 	return s, supported(s)
+}
+
+// hierarchiesOf are the hierarchies that a reload has to do with. One that is no
+// longer asked for loses its layers, but cannot make room for one above or below
+// it: the mounts of the one would be the carried mounts of the other.
+func hierarchiesOf(s settings.Settings, current state.Generation) ([]string, error) {
+	all := slices.Clone(s.Hierarchies)
+	for _, h := range current.Hierarchies {
+		if slices.Contains(all, h.Path) {
+			continue
+		}
+		for _, other := range s.Hierarchies {
+			if strings.HasPrefix(other, h.Path+"/") || strings.HasPrefix(h.Path, other+"/") {
+				return nil, fmt.Errorf("the hierarchy %q is wanted where %q is overlaid: restart the service to change that", other, h.Path)
+			}
+		}
+		all = append(all, h.Path)
+	}
+	return all, nil
 }
 
 // supported refuses settings that this version reads and does not act on: a
@@ -91,7 +116,7 @@ func carryOn(g *state.Generation, current state.Generation) {
 }
 
 // generationOf describes what was staged.
-func generationOf(source hierarchy.Source, trigger string, all *opened, l *layers, staged []*hierarchy.Staged) state.Generation {
+func generationOf(is *situation, source hierarchy.Source, trigger string, all *opened, l *layers, staged []*hierarchy.Staged) state.Generation {
 	g := state.Generation{Number: source.Generation, Serial: source.Serial, Time: time.Now().UTC(), Outcome: state.OutcomeCommitted, Trigger: trigger, Good: true}
 	for _, e := range all.extensions {
 		x := state.Extension{
@@ -104,7 +129,9 @@ func generationOf(source hierarchy.Source, trigger string, all *opened, l *layer
 		g.Extensions = append(g.Extensions, x)
 	}
 	for _, s := range staged {
-		g.Hierarchies = append(g.Hierarchies, hierarchyOf(s))
+		if slices.Contains(is.settings.Hierarchies, s.Survey.Path) || s.Live() {
+			g.Hierarchies = append(g.Hierarchies, hierarchyOf(s))
+		}
 	}
 	return g
 }

@@ -59,7 +59,7 @@ func (t *transaction) transact(ctx context.Context) (res *Result, err error) {
 	t.run, t.res = run, &Result{Name: t.Name}
 	defer func() {
 		if err != nil {
-			err = failure(t.trigger, t.res.Name, run, t.changed, err, run.Undo(ctx))
+			err = failure(t.trigger, t.res.Name, run, t.changed, err, run.Undo(ctx), t.untold)
 			t.remember(ctx, err)
 		}
 		err = errors.Join(err, run.Close())
@@ -81,6 +81,7 @@ type transaction struct {
 	is      *situation // nil before it was read
 	tried   []state.Extension
 	changed bool   // the exchange was made
+	untold  error  // why the service could not be told that the old state is back
 	trigger string // what it is: triggerReload, …
 	back    *back  // of a rollback
 }
@@ -151,7 +152,7 @@ func (t *transaction) forward(ctx context.Context, is *situation, running *targe
 		return nil
 	}
 	if todo == nothing {
-		_, err := steps.Do(ctx, run, "apply", t.apply(running, is).Step)
+		_, err := steps.Do(ctx, run, "apply", t.apply(running, is))
 		return err
 	}
 	return t.goLive(ctx, is, running, look, picked, todo)
@@ -181,11 +182,11 @@ func (t *transaction) goLive(ctx context.Context, is *situation, running *target
 	}
 	// Registered before the exchange: when that is undone, the service is told
 	// again, after the old trees are back.
-	run.OnUndo("apply", t.apply(running, is).again)
+	run.OnUndo("apply", t.applyAgain(running, is))
 	if _, err = steps.Do(ctx, run, "exchange", t.exchange(running, made)); err != nil {
 		return err
 	}
-	if _, err = steps.Do(ctx, run, "apply", t.apply(running, is).Step); err != nil {
+	if _, err = steps.Do(ctx, run, "apply", t.apply(running, is)); err != nil {
 		return err
 	}
 	if _, err = steps.Do(ctx, run, "verify", t.verify(running, is, made)); err != nil {
@@ -236,10 +237,13 @@ func (t *transaction) warn(w *state.Warning) {
 // situation is what is asked for, and what is recorded.
 type situation struct {
 	settings settings.Settings
-	unit     string
-	flags    Flags
-	record   *state.Record // never nil; zero where there is none
-	memory   *state.Memory
+	// hierarchies are those of the settings, and those of the record that are not
+	// asked for any more: they get no layer.
+	hierarchies []string
+	unit        string
+	flags       Flags
+	record      *state.Record // never nil; zero where there is none
+	memory      *state.Memory
 }
 
 // todo is what a comparison comes to.
@@ -249,7 +253,6 @@ const (
 	nothing  todo = iota
 	refresh       // the same generation once more, over a base that may have changed
 	exchange      // a new generation
-
 )
 
 func noRecord(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -93,6 +93,8 @@ type bed struct {
 	dirs state.Dirs
 	unit string // path of a unit file, where there is one
 	svc  *nsmounttest.Service
+
+	loose bool // --allow-untrusted-path
 }
 
 func newBed(t testing.TB) *bed {
@@ -150,7 +152,7 @@ func (b *bed) options() RunOptions {
 	}
 	return RunOptions{
 		Name: "bed", Dirs: b.dirs, Argv: []string{"/proc/self/exe"},
-		Flags: Flags{Directories: []string{b.dir + "/conf.v", b.dir + "/sys.v"}},
+		Flags: Flags{Directories: []string{b.dir + "/conf.v", b.dir + "/sys.v"}, AnyPath: b.loose},
 	}
 }
 

@@ -40,7 +40,7 @@ func (t *transaction) pickBack(is *situation) ([]*extension.Picked, error) {
 	t.back.left = is.record.Current
 	if is.record.Current.Number == 0 {
 		// Systemd has started the unit since, with the newest that there was.
-		now, err := pickAll(is.settings, &state.Memory{}, true)
+		now, err := pickAll(is.settings, &state.Memory{}, pickRules{force: true, anyPath: is.flags.AnyPath})
 		if err != nil {
 			return nil, err
 		}

@@ -214,6 +214,7 @@ func (s *start) read() steps.Step[*situation] {
 			if is.settings, err = settingsFor(s.Unit, s.Flags); err != nil {
 				return &ExitError{ExitNamespace, err}
 			}
+			is.hierarchies = is.settings.Hierarchies
 			if err := s.forbidden(is.settings); err != nil {
 				return &ExitError{ExitNamespace, err}
 			}
@@ -299,7 +300,7 @@ func (s *start) pick(is *situation) steps.Step[[]*extension.Picked] {
 	return steps.Step[[]*extension.Picked]{Do: func(ctx context.Context) ([]*extension.Picked, error) {
 		var all picks
 		err := s.host.Do(ctx, func() (err error) {
-			all, err = pickAll(is.settings, is.memory, false)
+			all, err = pickAll(is.settings, is.memory, pickRules{anyPath: is.flags.AnyPath})
 			return err
 		})
 		s.warn(all.warnings...)
@@ -333,7 +334,7 @@ func (s *start) stage(is *situation, v *hierarchy.View, all *opened) steps.Step[
 			return nil, err
 		}
 		m := &made{view: v, all: all, source: hierarchy.Source{Generation: number, Serial: nextSerial(is.record, v), Name: s.name}}
-		if m.layers, err = layersOf(is.settings, all, m.source); err != nil {
+		if m.layers, err = layersOf(is, all, m.source); err != nil {
 			return nil, err
 		}
 		s.run.Own(m)
@@ -390,7 +391,7 @@ func (s *start) record(is *situation, m *made) steps.Step[struct{}] {
 			return struct{}{}, err
 		}
 		r.StartTime = self.StartTime()
-		r.Current = generationOf(m.source, triggerRun, m.all, m.layers, m.staged)
+		r.Current = generationOf(is, m.source, triggerRun, m.all, m.layers, m.staged)
 		if err := errors.Join(self.Close(), s.lock.Save(r)); err != nil {
 			return struct{}{}, err
 		}

@@ -91,7 +91,7 @@ func (s *start) refuse(is *situation, m *made, good *state.Generation, why error
 		}
 	})
 	if w == nil {
-		g := generationOf(m.source, triggerRun, m.all, m.layers, nil)
+		g := generationOf(is, m.source, triggerRun, m.all, m.layers, nil)
 		g.Outcome, g.Why, g.Good = state.OutcomeRefused, why.Error(), false
 		w = s.lock.AddHistory(g, is.settings.KeepGenerations)
 	}

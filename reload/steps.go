@@ -48,21 +48,7 @@ func (t *transaction) takeLock(s *subject) steps.Step[*state.Lock] {
 func (t *transaction) read(s *subject) steps.Step[*situation] {
 	return steps.Step[*situation]{Do: func(ctx context.Context) (*situation, error) {
 		is := &situation{unit: s.name}
-		err := t.host.Do(ctx, func() (err error) {
-			is.record, err = t.lock.Load()
-			if noRecord(err) {
-				is.record, err = &state.Record{Name: s.name, Unit: s.name}, nil
-			}
-			if err != nil {
-				return err
-			}
-			if is.memory, err = t.lock.Memory(); err != nil {
-				return err
-			}
-			is.unit, is.flags = is.record.Unit, flagsOf(is.record)
-			is.settings, err = settingsFor(is.unit, is.flags)
-			return err
-		})
+		err := t.host.Do(ctx, func() error { return is.read(s.name, t.lock) })
 		t.res.Warnings = append(t.res.Warnings, is.settings.Warnings...)
 		return is, err
 	}}
@@ -79,14 +65,15 @@ func (t *transaction) find(s *subject, is *situation) steps.Step[*target] {
 			// Started anew since: what the record says of a generation is over.
 			is.record.Current, is.record.Pending = state.Generation{}, nil
 		}
-		return found, nil
+		is.hierarchies, err = hierarchiesOf(is.settings, is.record.Current)
+		return found, err
 	}}
 }
 
 func (t *transaction) survey(target *target, is *situation) steps.Step[*hierarchy.View] {
 	return steps.Step[*hierarchy.View]{Do: func(ctx context.Context) (*hierarchy.View, error) {
 		v, err := hierarchy.Take(ctx, target.ns, target.live, hierarchy.Options{
-			Hierarchies: is.settings.Hierarchies, Limits: t.Limits, FromBase: fromBase(is.record),
+			Hierarchies: is.hierarchies, Limits: t.Limits, FromBase: fromBase(is.record),
 		})
 		if err != nil {
 			return nil, err
@@ -106,7 +93,7 @@ func (t *transaction) pick(is *situation) steps.Step[[]*extension.Picked] {
 			if t.back != nil {
 				all.picked, err = t.pickBack(is)
 			} else {
-				all, err = pickAll(is.settings, is.memory, t.Force)
+				all, err = pickAll(is.settings, is.memory, pickRules{force: t.Force, anyPath: is.flags.AnyPath})
 			}
 			return err
 		})
@@ -202,7 +189,7 @@ func (t *transaction) stage(is *situation, v *hierarchy.View, all *opened, todo 
 			}
 		}
 		m := &made{view: v, all: all, source: hierarchy.Source{Generation: number, Serial: nextSerial(is.record, v), Name: t.res.Name}}
-		l, err := layersOf(is.settings, all, m.source)
+		l, err := layersOf(is, all, m.source)
 		if err != nil {
 			return nil, err
 		}
@@ -218,7 +205,7 @@ func (t *transaction) stage(is *situation, v *hierarchy.View, all *opened, todo 
 func (t *transaction) begin(is *situation, target *target, m *made) steps.Step[*state.Record] {
 	return steps.Step[*state.Record]{
 		Do: func(context.Context) (*state.Record, error) {
-			m.generation = generationOf(m.source, t.trigger, m.all, m.layers, m.staged)
+			m.generation = generationOf(is, m.source, t.trigger, m.all, m.layers, m.staged)
 			carryOn(&m.generation, is.record.Current)
 			next := &state.Record{
 				Unit: is.unit, MountNS: target.id, PID: target.process.PID(), StartTime: target.process.StartTime(),

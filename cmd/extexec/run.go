@@ -72,6 +72,7 @@ it, of which the newest is picked (systemd.v(7)).`,
 	f.StringArrayVar(&o.Flags.Directories, "extension-directory", nil, "lay the extension in directory `PATH` over the hierarchies, above what the unit has; the last one given wins")
 	f.StringArrayVar(&o.Flags.Images, "extension-image", nil, "the same for the extension in image `PATH`; images lie below the directories of the other flag")
 	f.StringArrayVar(&o.Flags.Hierarchies, "hierarchy", nil, "overlay `DIR`, which is /usr, /opt, /etc or below, instead of these three (may be given several times)")
+	f.BoolVar(&o.Flags.AnyPath, "allow-untrusted-path", false, "take extensions also from where a user other than root can replace them")
 	f.StringVar(&o.Argv0, "argv0", "", "what the command is told that it is called, as ExecStart=@ does")
 	dirs.flag(c)
 	return c

@@ -57,8 +57,9 @@ func (s *Staged) Close() error {
 	return errors.Join(errs...)
 }
 
-// Touches tells whether Exchange will change anything.
-func (s *Staged) Touches() bool { return s.mode != untouched }
+// Live tells whether the hierarchy has an overlay of ours when the exchange is
+// made.
+func (s *Staged) Live() bool { return s.mode != untouched && s.mode != unpeel }
 
 // Covered counts the overlays that lie below the new one after the exchange, and
 // can never be removed from the namespace.

@@ -1,0 +1,20 @@
+package reload
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/extexec/extexec/extension"
+	"github.com/extexec/extexec/internal/pathtrust"
+)
+
+// trusted refuses an extension that another user could have put there, or could
+// replace: root is about to execute what is in it. Must run in the host view.
+func trusted(p *extension.Picked) error {
+	err := pathtrust.Check(p.Path)
+	var untrusted *pathtrust.Error
+	if !errors.As(err, &untrusted) {
+		return err
+	}
+	return fmt.Errorf("extension %q: %w: chown root and chmod go-w it, or, by hand, take it all the same with --allow-untrusted-path", p.Ref.String(), err)
+}
