@@ -34,6 +34,7 @@ func (t *Tree) move(at *os.File, flags int) error {
 		}
 		return &OpError{Op: "move_mount", Target: at.Name(), Flags: name, Err: err}
 	}
+	t.attached = true
 	return nil
 }
 

@@ -63,6 +63,63 @@ func TestNamespaceLeavesNoTrace(t *testing.T) {
 	}
 }
 
+// TestGather gathers clones of a shared mount, a file and a tree that is attached:
+// nothing of it shows anywhere, and the attached one stays.
+func TestGather(t *testing.T) {
+	nsmounttest.Root(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := unix.Mount("", dir, "", unix.MS_SHARED, ""); err != nil {
+		t.Fatal(err)
+	}
+	var trees []*nsmount.Tree
+	for _, name := range []string{"a", "b", "c", "file", "place"} {
+		path := filepath.Join(dir, name)
+		err := os.Mkdir(path, 0o755)
+		if name == "file" {
+			err = errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o644))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(path, unix.O_PATH, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		tree, err := nsmount.CloneDir(f, false, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "place" {
+			if err := tree.Attach(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		trees = append(trees, tree)
+	}
+	before := nsmounttest.Mounts()
+	nsmount.Gather(trees)
+	if after := nsmounttest.Mounts(); strings.Join(before, "\n") != strings.Join(after, "\n") {
+		t.Errorf("the mount table was\n%s\nand is\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+	}
+	for _, tree := range trees {
+		if err := tree.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if after := nsmounttest.Mounts(); strings.Join(before, "\n") != strings.Join(after, "\n") {
+		t.Errorf("after they were closed, the mount table is\n%s", strings.Join(after, "\n"))
+	}
+}
+
 func TestDoReturnsWhenTheContextEnds(t *testing.T) {
 	nsmounttest.Root(t)
 	ns, err := nsmount.Here()

@@ -87,7 +87,7 @@ type View struct {
 	OSReleaseFile string // where in the service root it was found
 
 	options Options
-	owned   []io.Closer
+	owned   []*nsmount.Tree
 }
 
 // Options says what to look at.
@@ -102,9 +102,10 @@ type Options struct {
 
 // Close gives up all that the view has cloned out and that was not attached.
 func (v *View) Close() error {
+	nsmount.Gather(v.owned)
 	var errs []error
-	for _, c := range v.owned {
-		errs = append(errs, c.Close())
+	for _, t := range v.owned {
+		errs = append(errs, t.Close())
 	}
 	v.owned = nil
 	return errors.Join(errs...)
