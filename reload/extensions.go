@@ -10,6 +10,7 @@ import (
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/extension/release"
+	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/unitfile/settings"
@@ -110,6 +111,11 @@ type opened struct {
 
 // Close gives all trees up.
 func (o *opened) Close() error {
+	var trees []*nsmount.Tree
+	for _, e := range o.extensions {
+		trees = append(trees, e.Owners()...)
+	}
+	nsmount.Gather(trees)
 	var errs []error
 	for _, e := range o.extensions {
 		errs = append(errs, e.Close())
