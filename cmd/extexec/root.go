@@ -33,6 +33,9 @@ var verbs = []struct {
 	{"rollback", newRollback},
 	{"unhold", newUnhold},
 	{"exec", newExec},
+	{"lint", newLint},
+	{"adopt", newAdopt},
+	{"wrap", newWrap},
 	{"pick", newPick},
 	{"version", newVersion},
 }
