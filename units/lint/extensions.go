@@ -23,7 +23,7 @@ func sources(j judgement) (found []Finding) {
 		case src.Missing && r.Optional:
 			found = append(found, atRef(r, Note, "", "%s, which \"-\" lets pass", src.Why))
 		case src.Missing:
-			found = append(found, atRef(r, severity, "install a version, or write \"-\" before the path where it may be missing", "%s", src.Why))
+			found = append(found, atRef(r, severity, "", "%s", src.Why))
 		case src.Why != "":
 			found = append(found, atRef(r, severity, "install another version, or take the line out", "%s", src.Why))
 		}

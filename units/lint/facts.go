@@ -24,7 +24,7 @@ type Facts struct {
 // Source is what a ref leads to now.
 type Source struct {
 	// Missing says that nothing is there, or nothing can be picked. Why has the
-	// reason, as one line.
+	// reason and the remedy, as one line.
 	Missing bool
 	// Why says what is wrong with what is there; "" where nothing is.
 	Why string

@@ -25,7 +25,7 @@ func Load(u *unitfile.Unit, facts unitfile.Facts) (settings.Settings, []Finding)
 		if !errors.As(err, &bad) {
 			return settings.Default(), append(found, Finding{Severity: Error, File: u.Fragment, Text: err.Error()})
 		}
-		found = append(found, Finding{Severity: Error, File: bad.File, Line: bad.Line, Text: bad.Msg, Remedy: "correct the line: extexec neither starts nor reloads the unit like this"})
+		found = append(found, Finding{Severity: Error, File: bad.File, Line: bad.Line, Text: bad.Msg, Remedy: "until that is right extexec neither starts nor reloads the unit"})
 		less := without(u, bad.File, bad.Line)
 		if len(less.Assignments)+len(less.Warnings) == len(u.Assignments)+len(u.Warnings) {
 			return settings.Default(), found
