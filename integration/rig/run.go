@@ -82,8 +82,14 @@ func (r *run) cgroupPath(container string) string {
 	return filepath.Join(mount, cgroupPrefix(filepath.Dir(r.dir))+r.id+"-"+container)
 }
 
+// cgroupPrefix begins the names of a cache's cgroups. The same path is another directory in a root of its own,
+// which may show the same cgroups: so the directory itself counts.
 func cgroupPrefix(runs string) string {
-	sum := sha256.Sum256([]byte(runs))
+	var st unix.Stat_t
+	if err := unix.Stat(runs, &st); err != nil {
+		panic("rig: used before its cache was made: " + err.Error())
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", runs, st.Dev, st.Ino))
 	return "extexec-rig-" + hex.EncodeToString(sum[:])[:8] + "-"
 }
 
