@@ -15,6 +15,7 @@ func TestAdopt(t *testing.T) {
 	t.Parallel()
 	rig.Each(t, func(t *testing.T, c *rig.Container) {
 		a := newAdoptee(t, c, "basic")
+		a.flags = "" // as fast as it can
 		tool, reads, hierarchies := "tool.v/tool_%d", []string{"/usr/share/adopt-basic", "/opt/adopt-basic"}, []string{"/usr", "/opt"}
 		settings := "ExtensionDirectories=%D/tool.v\n"
 		if confexts(c) {

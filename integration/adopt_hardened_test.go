@@ -143,7 +143,6 @@ func TestAdoptHardened(t *testing.T) {
 // prepare ships the extensions and returns the text of the unit.
 func (u *hardened) prepare() string {
 	u.t.Helper()
-	u.flags = "-pause 200us"
 	u.ship("tool", files{u.file: "version 0\n"})
 	settings := "ExtensionDirectories=%D/tool\n" + u.settings + keepOffLine + reloadLine
 	if u.ours != "" {

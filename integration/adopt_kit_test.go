@@ -27,7 +27,7 @@ type adoptee struct {
 	c    *rig.Container
 	dir  string // that its extensions lie in
 	unit string
-	// flags of the test service
+	// flags of the test service: by default it leaves the machine to others, too
 	flags string
 	pid   rig.PID
 }
@@ -35,7 +35,7 @@ type adoptee struct {
 // newAdoptee makes a directory for the extensions of a unit that is started later.
 func newAdoptee(t *testing.T, c *rig.Container, name string) *adoptee {
 	t.Helper()
-	a := &adoptee{t: t, c: c, dir: c.TempDir(), unit: "adopt-" + name + ".service"}
+	a := &adoptee{t: t, c: c, dir: c.TempDir(), unit: "adopt-" + name + ".service", flags: "-pause 200us"}
 	t.Cleanup(func() { // after the unit was stopped: clean-ups run in reverse
 		c.Remove("/run/extexec/units/" + a.unit)
 		c.Remove("/var/lib/extexec/units/" + a.unit)

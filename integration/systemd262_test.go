@@ -157,7 +157,6 @@ func TestNativeReload(t *testing.T) {
 func (f nativeFailure) run(t *testing.T, c *rig.Container, settings string) (wrong string) {
 	native := !strings.Contains(settings, reloadLine)
 	a := newAdoptee(t, c, fmt.Sprintf("native-%s-%t", f.name, native))
-	a.flags = "-pause 200us"
 	f.ship(a, 1)
 	a.startWith(f.settings+settings, append(f.reads, nativeVersion)...)
 	if wrong := a.wants(nativeVersion, "1\n"); wrong != "" {
