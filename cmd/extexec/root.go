@@ -27,6 +27,7 @@ var verbs = []struct {
 }{
 	{"run", newRun},
 	{"reload", newReload},
+	{"plan", newPlan},
 	{"list", newList},
 	{"status", newStatus},
 	{"history", newHistory},
@@ -122,6 +123,7 @@ Exit codes:
     3   a check failed, nothing changed
     4   taken back: the old state is live
     5   the undo failed too: "extexec status" says what is left
+    6   plan --exit-code: there are changes
    75   another reload holds the lock
   200, 203, 217, 226   run, exec: as systemd has them (working directory, command, user,
       namespace); afterwards those of the command`
