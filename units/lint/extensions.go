@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/extexec/extexec/image/policy"
@@ -28,10 +29,22 @@ func sources(j judgement) (found []Finding) {
 			found = append(found, atRef(r, severity, "install another version, or take the line out", "%s", src.Why))
 		}
 		if src.Untrusted != "" {
-			found = append(found, atRef(r, Warning, "let root alone write to each directory on the way", "who else can change %q decides what root mounts: %s", r.Path, src.Untrusted))
+			found = append(found, j.untrusted(r, src))
 		}
 	}
 	return found
+}
+
+// untrusted: a path that others can change is refused, unless the wrapper is told
+// to take it.
+func (j judgement) untrusted(r settings.Ref, src Source) Finding {
+	severity := Error
+	for _, l := range execs(j.unit, "ExecStart") {
+		if IsRun(l.ExecCommand) && slices.Contains(l.Argv, "--allow-untrusted-path") {
+			severity = Warning
+		}
+	}
+	return atRef(r, severity, "let root alone write to it, and to each directory on the way", "who else can change %q decides what root mounts: %s", r.Path, src.Untrusted)
 }
 
 // imagePolicy: a policy that no image can satisfy, or that lets in what it seems to
