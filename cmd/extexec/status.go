@@ -68,6 +68,9 @@ func writeStatus(a *app, s *status.Status) error {
 	head.add("Name:", title)
 	head.add("State:", stateOf(s))
 	head.add("Generation:", generationOf(s))
+	if n := len(s.OldMaps); n > 0 {
+		head.add("Mapped:", fmt.Sprintf("processes with files of an exchanged tree, their program say: %d", n))
+	}
 	if g := s.LastAttempt; g != nil {
 		head.add("Last attempt:", fmt.Sprintf("%s %s, by %s: %s", g.Outcome, when(g.Time), g.Trigger, g.Why))
 	}

@@ -90,6 +90,7 @@ func (s *Status) live(r *state.Record) {
 			s.note("what is mounted is not known: %v", err)
 		}
 		table = t
+		s.mapped(t)
 	}
 	for _, h := range r.Current.Hierarchies {
 		got := compare(h, r, s.Name, table)

@@ -44,6 +44,9 @@ type Status struct {
 	// current exchange.
 	Namespaces []Namespace `json:"namespaces,omitempty"`
 	Stale      int         `json:"stale,omitempty"`
+	// OldMaps are the processes among PIDs that have files of an exchanged tree mapped,
+	// such as the program that they run.
+	OldMaps []int `json:"old_maps,omitempty"`
 
 	Refused []state.Refused `json:"refused,omitempty"`
 	Holds   []state.Hold    `json:"holds,omitempty"`

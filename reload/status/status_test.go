@@ -338,3 +338,31 @@ func TestElsewhere(t *testing.T) {
 		t.Errorf("notes %q", s.Notes)
 	}
 }
+
+// A program that runs from a tree that was exchanged is told from one that does not.
+func TestOldMaps(t *testing.T) {
+	needRoot(t)
+	h := newHouse(t)
+	pid, ns := h.service(`
+		cp "$(command -v sleep)" a/; mkfifo go
+		overlay extexec:3.6:web usr
+		usr/sleep infinity & P=$!; echo $P >old
+		until test "$(readlink /proc/$!/exe)" = "$TOP/usr/sleep"; do :; done
+		umount -l usr; overlay extexec:3.7:web usr
+		usr/sleep infinity & Q=$!
+		until test "$(readlink /proc/$!/exe)" = "$TOP/usr/sleep"; do :; done
+		{ read x <go || kill $P $Q; } & true`)
+	h.Cleanup(func() {
+		f, err := os.OpenFile(h.path("go"), os.O_RDWR, 0)
+		must(t, err)
+		must(t, f.Close())
+	})
+	h.save(&state.Record{PID: pid, MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Hierarchies: []state.Hierarchy{{Path: h.path("usr"), Layers: 1}}}})
+	old, err := os.ReadFile(h.path("old"))
+	must(t, err)
+	want, err := strconv.Atoi(strings.TrimSpace(string(old)))
+	must(t, err)
+	if s := h.read(); !cmp.Equal(s.OldMaps, []int{want}) {
+		t.Errorf("old maps of %d, want %d", s.OldMaps, want)
+	}
+}
