@@ -52,6 +52,8 @@ func makeEntry(path, kind, arg string) error {
 		return os.Symlink(arg, path)
 	case "w":
 		return unix.Mknod(path, unix.S_IFCHR, 0)
+	case "c":
+		return unix.Mknod(path, unix.S_IFCHR|0o600, int(unix.Mkdev(1, uint32(len(arg)))))
 	case "x":
 		return errors.Join(os.WriteFile(path, nil, 0o644), unix.Setxattr(path, "trusted.overlay.whiteout", []byte("y"), 0))
 	}
@@ -255,6 +257,102 @@ func list(t testing.TB, top, rel string, view map[string]string) {
 		default:
 			view[path] = fmt.Sprint(info.Mode(), info.Size(), info.ModTime())
 		}
+	}
+}
+
+// TestDiffOfMetadata changes one thing at a time in a copy.
+func TestDiffOfMetadata(t *testing.T) {
+	nsmounttest.Root(t)
+	when := time.Unix(1e9+2, 0)
+	for _, tt := range []struct {
+		name, kind, want string
+		change           func(path string) error
+	}{
+		{"nothing", "f", "", func(string) error { return nil }},
+		{"mode", "f", "mode", func(p string) error { return os.Chmod(p, 0o600) }},
+		{"setuid", "f", "mode", func(p string) error { return unix.Chmod(p, 0o4644) }},
+		{"owner", "f", "owner", func(p string) error { return os.Chown(p, 1, -1) }},
+		{"group", "f", "owner", func(p string) error { return os.Chown(p, -1, 1) }},
+		{"time", "f", "mtime", func(p string) error { return os.Chtimes(p, when, when.Add(1)) }},
+		{"device", "c", "device", func(p string) error { return errors.Join(os.Remove(p), makeEntry(p, "c", "xxx")) }},
+		{"mode of a directory", "d", "mode", func(p string) error { return os.Chmod(p, 0o700) }},
+		{"time of a directory", "d", "", func(p string) error { return os.Chtimes(p, when, when.Add(1)) }},
+		{"time of a link", "l", "", func(p string) error { return errors.Join(os.Remove(p), os.Symlink("xx", p)) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, top := range []string{"/old/a", "/new/a"} {
+				must(t, makeEntry(dir+top, tt.kind, "xx"))
+				if tt.kind == "c" {
+					must(t, os.Chtimes(dir+top, when, when))
+				}
+			}
+			must(t, tt.change(dir+"/new/a"))
+			if tt.kind == "c" {
+				must(t, os.Chtimes(dir+"/new/a", when, when))
+			}
+			var want []string
+			if tt.want != "" {
+				want = []string{"a 0>0 " + tt.want}
+			}
+			got := diff(t, Differ{Checksum: true}, openStack(t, "", dir+"/old"), openStack(t, "", dir+"/new"))
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+			// The same of the tops, where these are directories.
+			if tt.kind != "d" {
+				return
+			}
+			got = diff(t, Differ{}, openStack(t, "", dir+"/old/a"), openStack(t, "", dir+"/new/a"))
+			if tt.want != "" {
+				want = []string{". 0>0 " + tt.want}
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("of the top (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// TestDiffPassesOverMounts: what is mounted in a layer is no part of it, and hides
+// what it lies on.
+func TestDiffPassesOverMounts(t *testing.T) {
+	nsmounttest.Root(t)
+	dir := t.TempDir()
+	makeLayer(t, dir+"/old", "f d/a 1", "f f 1")
+	makeLayer(t, dir+"/new", "f d/a 22", "f f 22")
+	at := openDir(t, dir+"/old/d", unix.O_PATH)
+	tree, err := nsmount.MountFS(nsmount.FSConfig{Type: "tmpfs"})
+	must(t, err)
+	must(t, tree.Attach(at))
+	must(t, tree.Close())
+	got := diff(t, Differ{}, openStack(t, "", dir+"/old"), openStack(t, "", dir+"/new"))
+	if d := cmp.Diff([]string{"f 0>0 size,content,mtime"}, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	t.Chdir("/") // DetachTop leaves the working directory elsewhere; this puts it back.
+	must(t, nsmount.DetachTop(at))
+}
+
+// TestDiffEnds: an error of a callback, and the end of the context.
+func TestDiffEnds(t *testing.T) {
+	dir := t.TempDir()
+	makeLayer(t, dir+"/old", "f a 1")
+	makeLayer(t, dir+"/new", "f a 22", "f b 1")
+	before, after := openStack(t, "", dir+"/old"), openStack(t, "", dir+"/new")
+	stop := errors.New("stop")
+	open := countFDs(t)
+	d := Differ{Changed: func(*Change) error { return stop }}
+	if err := d.Diff(t.Context(), before, after); !errors.Is(err, stop) {
+		t.Errorf("Diff gives %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stop)
+	if err := (&Differ{}).Diff(ctx, before, after); !errors.Is(err, stop) {
+		t.Errorf("Diff gives %v when it was told to end", err)
+	}
+	if n := countFDs(t); n != open {
+		t.Errorf("%d descriptors, %d before", n, open)
 	}
 }
 
