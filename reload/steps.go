@@ -80,7 +80,7 @@ func (t *transaction) survey(target *target, is *situation) steps.Step[*hierarch
 		}
 		t.run.Own(v)
 		if v.Interrupted() || is.record.Pending != nil {
-			t.res.Warnings = append(t.res.Warnings, "an earlier reload was interrupted: this one puts all hierarchies in order")
+			t.res.Warnings = append(t.res.Warnings, "an earlier reload was interrupted: a reload puts all hierarchies in order")
 		}
 		return v, nil
 	}}
