@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"reload":       {"unitfile/settings", "image/policy", "extension/...", "image", "nsmount/...", "service/...", "reload/state", "internal/..."},
 	"reload/state": {},
 	// settings is for the type of a ref, which extension takes.
-	"reload/status": {"reload/state", "service", "nsmount", "nsmount/hierarchy", "extension", "unitfile/settings"},
+	"reload/status": {"reload/state", "service", "nsmount", "nsmount/hierarchy", "extension/...", "unitfile/settings"},
 
 	"unitfile":          {},
 	"unitfile/settings": {"unitfile", "image/policy"},
