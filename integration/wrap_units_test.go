@@ -29,9 +29,7 @@ func TestSystemdTakesTheDropIns(t *testing.T) {
 			}
 			name := "dropin-" + filepath.Base(file)
 			c.WriteUnit(name, string(text))
-			if strings.Contains(name, "@") {
-				name = strings.Replace(name, "@", "@15-main", 1)
-			}
+			name = strings.Replace(name, "@", "@15-main", 1)
 			before := loaded(c, name)
 			for _, verb := range []string{"adopt", "wrap"} {
 				p := &packaged{t: t, c: c, unit: name}

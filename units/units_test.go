@@ -91,12 +91,6 @@ func golden(t *testing.T, path, got string) {
 	}
 }
 
-// body is a drop-in without its first line.
-func body(text string) string {
-	_, rest, _ := strings.Cut(text, "\n\n")
-	return rest
-}
-
 func TestWrapText(t *testing.T) {
 	for _, c := range []struct{ name, lines, want string }{
 		{"argv0 and prefixes", "ExecStart=-@:/usr/bin/webd \"web d\" -x '$A'", `ExecStart=-:!/usr/bin/extexec run --unit %n --argv0 "web d" -- /usr/bin/webd -x '$A'`},
