@@ -54,6 +54,14 @@ func (t *transaction) pickBack(is *situation) ([]*extension.Picked, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; or go back to another generation: extexec history %s", err, t.res.Name)
 	}
+	for _, p := range picked {
+		if is.flags.AnyPath {
+			break
+		}
+		if err := trusted(p); err != nil {
+			return nil, err
+		}
+	}
 	return picked, nil
 }
 

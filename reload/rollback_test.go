@@ -191,6 +191,15 @@ func TestRollbackRefused(t *testing.T) {
 	b.install("2")
 	res, err := b.reload(Options{})
 	b.comesTo(2, res, err)
+	if err := os.Chmod(b.dir+"/conf.v", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.rollback(1, Options{}); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
+		t.Errorf("rollback to what anybody can replace: %v", err)
+	}
+	if err := os.Chmod(b.dir+"/conf.v", 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Rename(b.dir+"/sys.v/sys_1", b.dir+"/sys_1"); err != nil {
 		t.Fatal(err)
 	}
