@@ -1,7 +1,11 @@
 package status
 
 import (
+	"bytes"
+	"fmt"
+	"os"
 	"slices"
+	"strconv"
 
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/service"
@@ -24,7 +28,7 @@ func (s *Status) elsewhere(r *state.Record) {
 		return
 	}
 	byNS := map[uint64][]int{}
-	for _, pid := range unitProcesses(s.PIDs) {
+	for _, pid := range unitProcesses(s.PIDs, r.Unit) {
 		if ns, ok := namespaceOf(pid); ok && ns != r.MountNS {
 			byNS[ns] = append(byNS[ns], pid)
 		}
@@ -43,20 +47,58 @@ func (s *Status) elsewhere(r *state.Record) {
 	}
 }
 
-// unitProcesses are those in the cgroup of the first process that can be asked.
-func unitProcesses(of []int) []int {
+// unitProcesses are those in the cgroup of the first process that can be asked. By
+// hand that is the cgroup of a whole session: of it, those that come from our own.
+func unitProcesses(of []int, unit string) []int {
 	for _, pid := range of {
 		p, err := service.Open(pid)
 		if err != nil {
 			continue
 		}
 		pids, err := p.UnitProcesses()
+		its, unitErr := p.Unit()
 		_ = p.Close()
-		if err == nil {
-			return pids
+		if err != nil {
+			continue
 		}
+		if unitErr != nil || its == "" || its != unit {
+			pids = slices.DeleteFunc(pids, func(pid int) bool { return !descends(pid, of) })
+		}
+		return pids
 	}
 	return nil
+}
+
+// descends says whether a process is one of these or was started by one.
+func descends(pid int, from []int) bool {
+	for range 100 {
+		if slices.Contains(from, pid) {
+			return true
+		}
+		if pid <= 1 {
+			return false
+		}
+		pid = parent(pid)
+	}
+	return false
+}
+
+// parent is 0 where there is none, or the process has ended.
+func parent(pid int) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The name, in parentheses, may have anything in it: proc_pid_stat(5).
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(f) < 2 {
+		return 0
+	}
+	n, err := strconv.Atoi(string(f[1]))
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 func namespaceOf(pid int) (uint64, bool) {

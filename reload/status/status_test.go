@@ -314,6 +314,7 @@ func TestElsewhere(t *testing.T) {
 		must(t, err)
 		must(t, f.Close())
 	})
+	h.service("overlay extexec:3.1:web etc") // a stranger that has the same name
 	h.save(&state.Record{PID: pid, MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Hierarchies: []state.Hierarchy{{Path: h.path("etc"), Layers: 1}}}})
 	read := func(name string) int {
 		b, err := os.ReadFile(h.path(name))
