@@ -30,6 +30,7 @@ var figures = []struct {
 	{"reload", reload},
 	{"exchange", exchange},
 	{"layers", layers},
+	{"plan", plan},
 	{"resident", resident},
 	{"size", size},
 }
