@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/internal/steps"
@@ -226,8 +227,7 @@ func (t *transaction) exchange(target *target, m *made) steps.Step[*made] {
 			if err := t.settle(ctx, target, m); err != nil {
 				return nil, err
 			}
-			err := target.live.Do(ctx, func() error { return exchangeAll(m.staged) })
-			if err != nil {
+			if err := t.show(ctx, target, m); err != nil {
 				return nil, err
 			}
 			t.changed = true
@@ -237,6 +237,26 @@ func (t *transaction) exchange(target *target, m *made) steps.Step[*made] {
 			return target.live.Do(ctx, func() error { return exchangeBack(m.staged) })
 		},
 	}
+}
+
+// exchangeBound is how long an exchange is waited for. It takes about a millisecond,
+// unless a lookup hangs.
+const exchangeBound = 10 * time.Second
+
+// show makes the exchange. Once it has begun, the end of ctx does not end the wait:
+// who does not know what the hierarchies show cannot take it back, and must not say
+// that nothing was changed.
+func (t *transaction) show(ctx context.Context, target *target, m *made) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("exchange: %w", context.Cause(ctx))
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeBound)
+	defer cancel()
+	err := target.live.Do(bounded, func() error { return exchangeAll(m.staged) })
+	if err != nil && bounded.Err() != nil {
+		return &steps.UndoError{Step: "exchange", Err: err}
+	}
+	return err
 }
 
 // settle looks at the carried mounts once more, and stages again as long as they

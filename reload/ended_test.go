@@ -1,0 +1,44 @@
+package reload
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/extexec/extexec/nsmount"
+)
+
+// TestEndedWhileExchanging ends reloads at moments about their exchange: whatever
+// has gone through by then, the old state is there afterwards, and the error says
+// rightly whether it had been left.
+func TestEndedWhileExchanging(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.install("2")
+	for range 40 {
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := Reload(ctx, Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe(), Hook: func(p string) error {
+			switch p {
+			case "before exchange":
+				time.AfterFunc(time.Duration(rand.Int64N(int64(time.Millisecond))), cancel)
+			case "after exchange":
+				<-ctx.Done()
+			}
+			return nil
+		}})
+		cancel()
+		var f *Failure
+		if !errors.As(err, &f) || f.Left == Broken || !errors.Is(err, context.Canceled) {
+			t.Fatalf("error %v, want a *Failure of a context that was cancelled", err)
+		}
+		b.want("1")
+		b.whole()
+	}
+	if _, err := b.reload(Options{}); err != nil {
+		t.Fatal(err)
+	}
+	b.want("2")
+	b.whole()
+}
