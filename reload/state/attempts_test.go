@@ -1,9 +1,11 @@
 package state
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What failed is kept as long as the generation that it came after, and never takes
@@ -102,5 +104,22 @@ func TestCovers(t *testing.T) {
 	}
 	if _, held := m.IsHeld("/x.v", "3", "dir:3", strings.Compare); !held {
 		t.Error("the ref is not held")
+	}
+}
+
+// Most lines are judged by their beginning.
+func TestCommittedAtOnce(t *testing.T) {
+	g := generation(1<<64 - 1)
+	g.Serial, g.Time = 1<<64-1, time.Date(2026, 12, 31, 23, 59, 59, 123456789, time.FixedZone("", 5400))
+	b, err := encodeLine(&g)
+	must(t, err)
+	if cut := b[:160]; !decodeCommitted(cut[:len(cut):len(cut)]) || !bytes.Contains(cut, []byte(`"outcome":"committed"`)) {
+		t.Errorf("the outcome comes too late: %s", cut)
+	}
+	g.Outcome, g.Why = OutcomeRefused, `,"outcome":"committed"`
+	b, err = encodeLine(&g)
+	must(t, err)
+	if decodeCommitted(b) {
+		t.Errorf("committed: %s", b)
 	}
 }
