@@ -120,6 +120,7 @@ func (o *opened) Close() error {
 	for _, e := range o.extensions {
 		errs = append(errs, e.Close())
 	}
+	o.extensions = nil
 	return errors.Join(errs...)
 }
 

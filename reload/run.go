@@ -102,6 +102,10 @@ func (s *start) start(ctx context.Context) error {
 	if _, err := steps.Do(ctx, run, "record", s.record(p.is, p.made)); err != nil {
 		return &ExitError{ExitNamespace, err}
 	}
+	// execve(2) would close the trees too, but one by one, see nsmount.Gather.
+	if err := errors.Join(p.made.all.Close(), p.made.view.Close()); err != nil {
+		return &ExitError{ExitNamespace, err}
+	}
 	return s.execute(p.is, p.user)
 }
 
