@@ -3,6 +3,7 @@ package bench
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,21 +52,27 @@ func (k *kit) run(argv ...string) float64 {
 	return float64(took.Nanoseconds()) / 1e6
 }
 
-// inTurn does all things once a round, and gives what each says of every round.
-// The first rounds, in which caches are filled, do not count.
+// inTurn does all things once a round, in an order that is drawn anew, so that
+// what one leaves behind (a manager that tidies up) falls on all of them. It gives
+// what each says of every round. The first rounds, in which caches are filled, do
+// not count.
 func (k *kit) inTurn(things ...func() float64) [][]float64 {
 	k.t.Helper()
 	const warm = 3
+	random := rand.New(rand.NewPCG(1, 1))
 	series := make([][]float64, len(things))
 	for round := range warm + *runs {
-		for i, do := range things {
-			if x := do(); round >= warm {
+		for _, i := range random.Perm(len(things)) {
+			if x := things[i](); round >= warm {
 				series[i] = append(series[i], x)
 			}
 		}
 	}
 	return series
 }
+
+// rest lets the manager and the journal finish what they do after a job.
+func rest() { time.Sleep(30 * time.Millisecond) }
 
 // extension makes an extension directory in the container, with so many files
 // below the hierarchy: a confext for /etc, else a sysext.

@@ -73,6 +73,7 @@ func systemctlReload(k *kit) []row {
 			if v != nil {
 				v.flip()
 			}
+			rest()
 			took := k.run("/usr/bin/systemctl", "reload", unit)
 			if v != nil {
 				v.shown(unit)
@@ -94,6 +95,7 @@ func systemctlStart(k *kit) []row {
 	start := func(name, text string) func() float64 {
 		k.unit(name, text)
 		return func() float64 {
+			rest()
 			took := k.run("/usr/bin/systemctl", "start", name)
 			k.c.Systemctl("stop", name)
 			return took
