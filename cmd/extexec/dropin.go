@@ -130,7 +130,7 @@ func (v *dropInVerb) input(ctx context.Context, u *unitfile.Unit, path string) (
 	if err != nil {
 		return units.Input{}, err
 	}
-	in.Facts = gather(base, append(refs, with.Refs...), version)
+	in.Facts = gather(in.Unit, base, append(refs, with.Refs...), version)
 	return in, nil
 }
 

@@ -85,7 +85,7 @@ func lintUnit(name string, systemd int) (lint.Report, error) {
 		return lint.Report{}, err
 	}
 	s, refs := lintSettings(u)
-	return lint.Check(u, gather(s, refs, systemd)), nil
+	return lint.Check(u, gather(u, s, refs, systemd)), nil
 }
 
 func writeLint(a *app, r lint.Report) error {

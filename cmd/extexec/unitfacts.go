@@ -94,12 +94,12 @@ func systemdVersion(ctx context.Context, given int) (int, error) {
 }
 
 // gather finds out what lint wants to know of the host.
-func gather(s settings.Settings, refs []settings.Ref, systemd int) lint.Facts {
+func gather(u *unitfile.Unit, s settings.Settings, refs []settings.Ref, systemd int) lint.Facts {
 	f := lint.Facts{Systemd: systemd, Specifiers: settings.HostFacts(os.DirFS("/")), Sources: map[string]lint.Source{}, Missing: map[string]bool{}}
 	for _, r := range refs {
 		f.Sources[r.Path] = source(r, s)
 	}
-	for _, p := range lint.Paths(s) {
+	for _, p := range lint.Paths(u, s) {
 		if _, err := os.Stat(p); errors.Is(err, fs.ErrNotExist) {
 			f.Missing[p] = true
 		}

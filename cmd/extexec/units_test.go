@@ -15,9 +15,10 @@ func TestLint(t *testing.T) {
 	must(t, os.MkdirAll(made, 0o755))
 	must(t, os.WriteFile(made+"/extension-release.conf", []byte("ID=_any\n"), 0o644))
 	must(t, os.Mkdir(dir+"/empty.v", 0o755))
+	must(t, os.WriteFile(dir+"/extexec", nil, 0o755))
 	lint := func(lines string) (int, string, string) {
 		t.Helper()
-		text := "[Service]\nExecStart=!/usr/bin/extexec run --allow-untrusted-path -- /bin/a\nExecReload=+/usr/bin/extexec reload\n[X-Extexec]\nReloadSignal=HUP\n" + lines + "\n"
+		text := "[Service]\nExecStart=!" + dir + "/extexec run --allow-untrusted-path -- /bin/a\nExecReload=+" + dir + "/extexec reload\n[X-Extexec]\nReloadSignal=HUP\n" + lines + "\n"
 		must(t, os.WriteFile(dir+"/web.service", []byte(text), 0o644))
 		return call("lint", "--systemd-version", "262", dir+"/web.service")
 	}

@@ -36,11 +36,16 @@ type Source struct {
 }
 
 // Paths are the paths of the host that Facts.Missing is to be asked about.
-func Paths(s settings.Settings) []string {
+func Paths(u *unitfile.Unit, s settings.Settings) (paths []string) {
 	if d := s.Service.WorkingDirectory; path.IsAbs(d) {
-		return []string{d}
+		paths = append(paths, d)
 	}
-	return nil
+	for _, l := range ours(u) {
+		if path.IsAbs(l.Path) && !slices.Contains(paths, l.Path) {
+			paths = append(paths, l.Path)
+		}
+	}
+	return paths
 }
 
 // versioned tells whether a path is picked from: "NAME.v", or "NAME.v/BEGIN___END"

@@ -19,7 +19,7 @@ type judgement struct {
 var checks = []func(judgement) []Finding{
 	sources, imagePolicy, notYet, reloadLines, reloadTimeout, ownReload, signals,
 	hostFiles, writablePaths, sessions,
-	wrapperLine, wrapperPlace, wrapperDevices, wrapperOthers,
+	noProgram, wrapperLine, wrapperPlace, wrapperDevices, wrapperOthers,
 	adoptRefresh, adoptRoot, nothingYet,
 }
 

@@ -105,6 +105,10 @@ func TestFindings(t *testing.T) {
 		{wrapped, "ExecStart=\nExecStart=!/usr/bin/extexec run -- /usr/sbin/sshd -D", facts, "warning 8 what sshd starts sees a read-only /etc"},
 		{wrapped, "ExecStart=\nExecStart=!/usr/bin/extexec run -- /usr/sbin/sshd -D\n[X-Extexec]\nHierarchies=/etc/ssh", facts, ""},
 		{wrapped, "ExecStart=\nExecStart=!/usr/bin/extexec run -- /usr/sbin/sshd -D", source(Source{Classes: []string{"sysext"}}), ""},
+		{wrapped, "ExecStart=\nExecStart=/srv/extexec run -- /bin/a", Facts{Sources: both, Missing: map[string]bool{"/srv/extexec": true}}, `error 8 "/srv/extexec" is not there | install extexec there`},
+		{"[Service]\nExecReload=+/usr/bin/extexec reload\nExecStart=/usr/bin/extexec run --hierarchy /etc/a --extension-image=/i --extension-directory /d/%p -- /bin/a --extension-image /no\n", "[X-Extexec]\nReloadSignal=1",
+			Facts{Sources: map[string]Source{"/i": {}, "/d/web": {Missing: true, Why: "not there"}}}, "error 3 not there"},
+		{wrapped, "ExecStart=\nExecStart=/usr/bin/extexec run --hierarchy /var -- /bin/a", facts, `error 8 hierarchy "/var": extensions have files for`},
 
 		// The wrapper.
 		{wrapped, "PrivateUsers=yes", facts, "error 7 PrivateUsers= forbids the wrapper"},

@@ -12,14 +12,16 @@ import (
 	"github.com/extexec/extexec/unitfile/settings"
 )
 
-// Load takes the settings out of a unit. What stands in the way is a finding, and
+// Load takes the settings out of a unit, those in the flags of a wrapper included. What stands in the way is a finding, and
 // is left out, so that one mistake does not hide the next.
 func Load(u *unitfile.Unit, facts unitfile.Facts) (settings.Settings, []Finding) {
 	var found []Finding
 	for {
 		s, err := settings.FromUnit(u, facts)
 		if err == nil {
-			return s, append(found, warnings(s)...)
+			found = append(found, warnings(s)...)
+			s, bad := withFlags(u, s, facts)
+			return s, append(found, bad...)
 		}
 		var bad *unitfile.SyntaxError
 		if !errors.As(err, &bad) {
@@ -32,6 +34,33 @@ func Load(u *unitfile.Unit, facts unitfile.Facts) (settings.Settings, []Finding)
 		}
 		u = less
 	}
+}
+
+// withFlags adds what the flags of the wrapper in ExecStart= say.
+func withFlags(u *unitfile.Unit, s settings.Settings, facts unitfile.Facts) (settings.Settings, []Finding) {
+	expand := unitfile.Specifiers{Unit: u.Name, Fragment: u.Fragment, Facts: facts}.Expand
+	for _, l := range execs(u, "ExecStart") {
+		if !IsRun(l.ExecCommand) {
+			continue
+		}
+		argv := slices.Clone(l.Argv)
+		for i := range argv {
+			if text, err := expand(argv[i]); err == nil {
+				argv[i] = text // one that cannot be expanded is systemd's to refuse
+			}
+		}
+		with, err := s.WithFlags(wrapperFlags(argv[2:]))
+		if err != nil {
+			return s, []Finding{atLine(l, Error, "", "%v", err)}
+		}
+		for i := range with.Refs {
+			if with.Refs[i].Origin == settings.FromFlag {
+				with.Refs[i].File, with.Refs[i].Line = l.File, l.Line
+			}
+		}
+		return with, nil
+	}
+	return s, nil
 }
 
 // without is the unit without what one line says.
@@ -89,6 +118,9 @@ func atRef(r settings.Ref, severity Severity, remedy, format string, args ...any
 	key := "ExtensionDirectories"
 	if r.Kind == settings.Image {
 		key = "ExtensionImages"
+	}
+	if r.Origin == settings.FromFlag {
+		key = "ExecStart"
 	}
 	return Finding{Severity: severity, File: r.File, Line: r.Line, Setting: key, Text: fmt.Sprintf(format, args...), Remedy: remedy}
 }

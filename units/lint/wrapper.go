@@ -8,6 +8,16 @@ import (
 	"github.com/extexec/extexec/unitfile/settings"
 )
 
+// noProgram: extexec is where the unit says.
+func noProgram(j judgement) (found []Finding) {
+	for _, l := range ours(j.unit) {
+		if j.facts.Missing[l.Path] {
+			found = append(found, atLine(l, Error, "install extexec there", "%q is not there", l.Path))
+		}
+	}
+	return found
+}
+
 // wrapperLine: how extexec run is started.
 func wrapperLine(j judgement) (found []Finding) {
 	if j.way != Wrapper {
