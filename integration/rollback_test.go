@@ -20,6 +20,9 @@ func TestRollback(t *testing.T) {
 			c := rig.Shared(t, s)
 			t.Run("unit", func(t *testing.T) { rollBackUnit(t, c.For(t)) })
 			t.Run("by hand", func(t *testing.T) { rollBackByHand(t, c.For(t)) })
+			if c.SystemdVersion() >= 256 { // this one applies a .v/ directory
+				t.Run("adopt", func(t *testing.T) { rollBackAdopted(t, c.For(t)) })
+			}
 		})
 	}
 }
@@ -89,6 +92,33 @@ func rollBackByHand(t *testing.T, c *rig.Container) {
 		t.Errorf("reads %q after one of two is no longer held", got)
 	}
 	wantGenerations(t, c, "hand.service", "4 rollback, 5 reload") // KeepGenerations=2
+}
+
+// rollBackAdopted goes back where systemd picks at start, which knows of no hold.
+func rollBackAdopted(t *testing.T, c *rig.Container) {
+	a := newAdoptee(t, c, "rollback")
+	const file = "/etc/adopt-rollback"
+	a.ship("conf.v/conf_1", files{file: "one\n"})
+	a.start("ExtensionDirectories=%D/conf.v\n", file)
+	a.reload()
+	a.ship("conf.v/conf_2", files{file: "two\n"})
+	a.reload()
+	a.sees(file, "two\n")
+	c.Must("extexec", "rollback", a.unit)
+	a.sees(file, "one\n")
+
+	for _, verb := range []string{"reload", "rollback"} {
+		c.Systemctl("restart", a.unit)
+		a.pid = c.MainPID(a.unit)
+		a.sees(file, "two\n")
+		c.Must("extexec", verb, a.unit)
+		a.sees(file, "one\n")
+	}
+	var st status.Status
+	decode(t, c.Must("extexec", "status", "--json", a.unit), &st)
+	if len(st.Holds) != 1 || st.Holds[0].Version != "2" || st.Holds[0].Above != "1" || st.Generation.Number != 5 {
+		t.Errorf("status %+v", st)
+	}
 }
 
 func wantGenerations(t *testing.T, c *rig.Container, name, want string) {
