@@ -131,7 +131,11 @@ func (f *fixture) exchange(layers ...string) *Staged {
 	}
 	defer v.Close()
 	defer s.Close()
+	meant := s.Covered()
 	f.run(s.Exchange)
+	if s.Covered() != meant {
+		f.t.Errorf("%d covered, %d were meant to be", s.Covered(), meant)
+	}
 	table, err := f.live.Table()
 	if err != nil {
 		f.t.Fatal(err)

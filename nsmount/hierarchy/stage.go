@@ -62,15 +62,17 @@ func (s *Staged) Close() error {
 func (s *Staged) Live() bool { return s.mode != untouched && s.mode != unpeel }
 
 // Covered counts the overlays that lie below the new one after the exchange, and
-// can never be removed from the namespace.
+// can never be removed from the namespace. Before it, it says what is meant.
 func (s *Staged) Covered() int {
 	n := len(s.Survey.Overlays) - s.Survey.leftovers()
-	switch s.done {
-	case beneath, unpeel:
-		return max(0, n-1)
-	default:
-		return n
+	how := s.done
+	if how == untouched {
+		how = s.mode
 	}
+	if how == beneath || how == unpeel {
+		return max(0, n-1)
+	}
+	return n
 }
 
 // Stage builds the trees of all hierarchies of the view, in its order; with
