@@ -158,11 +158,32 @@ func (n *Namespace) File() (*os.File, error) { return os.Open(n.task + "/ns/mnt"
 
 // Table reads the mount table as the namespace's thread sees it.
 func (n *Namespace) Table() (*Table, error) {
+	// What changes from here on is news to Changed.
+	if _, err := n.Changed(); err != nil {
+		return nil, err
+	}
 	data := bytes.NewBuffer(make([]byte, 0, 1<<14)) // some hundred mounts
 	if _, err := data.ReadFrom(io.NewSectionReader(n.table, 0, math.MaxInt64)); err != nil {
 		return nil, fmt.Errorf("read mount table: %w", err)
 	}
 	return ParseTable(data.Bytes())
+}
+
+// Changed tells whether mounts came, went or got other attributes since Table or
+// Changed was last called, or the namespace entered. That the file that a mount
+// shows was removed is no change. proc_pid_mounts(5): the table is polled.
+func (n *Namespace) Changed() (bool, error) {
+	for {
+		fds := []unix.PollFd{{Fd: int32(n.table.Fd()), Events: unix.POLLPRI}}
+		_, err := unix.Poll(fds, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return false, &OpError{Op: "poll", Target: n.table.Name(), Err: err}
+		}
+		return fds[0].Revents&(unix.POLLPRI|unix.POLLERR) != 0, nil
+	}
 }
 
 // Unshare puts the calling thread into a mount namespace of its own whose

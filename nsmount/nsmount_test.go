@@ -63,6 +63,41 @@ func TestNamespaceLeavesNoTrace(t *testing.T) {
 	}
 }
 
+// TestChanged tells every kind of change in another namespace from none.
+func TestChanged(t *testing.T) {
+	svc := nsmounttest.Start(t, nsmounttest.Options{})
+	ns, err := nsmount.Enter(svc.MountNS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	for _, step := range []struct {
+		what string
+		do   func()
+		want bool
+	}{
+		{"nothing", func() {}, false},
+		{"a mount", func() { svc.Mount("tmpfs", "/tmp", "tmpfs", 0, "") }, true},
+		{"another attribute", func() { svc.Mount("", "/tmp", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "") }, true},
+		{"a table that was read after the change", func() {
+			svc.Mount("tmpfs", "/tmp", "tmpfs", 0, "")
+			if _, err := ns.Table(); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
+		{"an unmount", func() {
+			if err := svc.Unmount("/tmp"); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+	} {
+		step.do()
+		if changed, err := ns.Changed(); err != nil || changed != step.want {
+			t.Errorf("%s: changed is %v (%v), want %v", step.what, changed, err, step.want)
+		}
+	}
+}
+
 // TestGather gathers clones of a shared mount, a file and a tree that is attached:
 // nothing of it shows anywhere, and the attached one stays.
 func TestGather(t *testing.T) {

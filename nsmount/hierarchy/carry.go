@@ -67,6 +67,9 @@ func prints(table *nsmount.Table, point string) []mountPrint {
 // Unchanged tells whether the mounts on and below every hierarchy are still the
 // ones that the view took.
 func (v *View) Unchanged(live *nsmount.Namespace) (bool, error) {
+	if changed, err := live.Changed(); err != nil || !changed {
+		return err == nil, err
+	}
 	table, err := live.Table()
 	if err != nil {
 		return false, err
