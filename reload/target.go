@@ -152,11 +152,26 @@ func (t *target) check(s *subject, r *state.Record) error {
 	if !t.process.Alive() {
 		return fmt.Errorf("process %d: %w", t.process.PID(), service.ErrGone)
 	}
-	if unit, err := t.process.Unit(); err == nil && s.process != nil && strings.HasSuffix(s.name, ".service") && unit != "" && unit != s.name {
-		return fmt.Errorf("process %d belongs to %s, not to %s: is $MAINPID out of date?", t.process.PID(), unit, s.name)
-	}
 	t.fresh = r.MountNS != t.id
-	return nil
+	if s.process == nil {
+		return nil
+	}
+	return t.belongs(s.name, r.Unit)
+}
+
+// belongs refuses the process of $MAINPID where it has nothing to do with the name:
+// the variable may be another service's, or that of a process that is gone.
+func (t *target) belongs(name, unit string) error {
+	of, err := t.process.Unit()
+	switch {
+	case err == nil && strings.HasSuffix(name, ".service") && of != "" && of != name:
+		return fmt.Errorf("process %d belongs to %s, not to %s: is $MAINPID out of date?", t.process.PID(), of, name)
+	case !t.fresh || of != "" && (of == name || of == unit):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at process %d: %w", t.process.PID(), err)
+	}
+	return fmt.Errorf("process %d is not in the mount namespace of %q, nor in its unit: is $MAINPID out of date? Without it, the record says which process it is", t.process.PID(), name)
 }
 
 func findProcess(ctx context.Context, s *subject, r *state.Record, manager service.MainPIDer) (*service.Process, error) {
