@@ -7,6 +7,8 @@
 .DEFAULT_GOAL := build
 
 export CGO_ENABLED ?= 0
+# On many systems /tmp is in memory, where the kernel mounts no image without a loop device.
+export TMPDIR ?= /var/tmp
 
 GO       ?= go
 FUZZTIME ?= 30s
