@@ -1,16 +1,13 @@
 package reload
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/extexec/extexec/nsmount"
-	"github.com/extexec/extexec/service"
 )
 
 // startedBySystemd tells whether systemd executed this very process:
@@ -65,27 +62,6 @@ func LeaveRoot() error {
 	}
 	defer program.Close()
 	return fmt.Errorf("leave the root of the service, which has no /proc: %w", nsmount.ExecIn(host, program, os.Args, os.Environ()))
-}
-
-// isHostNamespace tells whether a mount namespace is that of PID 1, or the one
-// that we were started in: neither is a service's to have exchanged. Where PID 1
-// may not be looked at (a container's root, say) the second must do.
-func isHostNamespace(id uint64) (bool, error) {
-	for _, path := range []string{"/proc/1/ns/mnt", "/proc/self/ns/mnt"} {
-		f, err := os.Open(path)
-		if errors.Is(err, fs.ErrPermission) {
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		host, err := service.MountNamespaceID(f)
-		f.Close()
-		if err != nil || host == id {
-			return host == id, err
-		}
-	}
-	return false, nil
 }
 
 // aside runs f on a goroutine that is bound to no thread. The main goroutine is

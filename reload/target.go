@@ -142,7 +142,7 @@ func (t *target) check(s *subject, r *state.Record) error {
 	if t.id, err = service.MountNamespaceID(t.ns); err != nil {
 		return err
 	}
-	host, err := isHostNamespace(t.id)
+	host, err := service.IsHostNamespace(t.id)
 	if err != nil {
 		return fmt.Errorf("compare with the host's mount namespace: %w", err)
 	}

@@ -126,6 +126,27 @@ func threadNamespace(kind Kind) (identity, error) {
 	return identity{st.Dev, st.Ino}, nil
 }
 
+// IsHostNamespace tells whether a mount namespace is that of PID 1, or the one
+// that we were started in: neither is a service's to have exchanged. Where PID 1
+// may not be looked at (a container's root, say) the second must do.
+func IsHostNamespace(id uint64) (bool, error) {
+	for _, path := range []string{"/proc/1/ns/mnt", "/proc/self/ns/mnt"} {
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrPermission) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		host, err := MountNamespaceID(f)
+		f.Close()
+		if err != nil || host == id {
+			return host == id, err
+		}
+	}
+	return false, nil
+}
+
 // InMountNamespace lists the processes whose main thread is in the mount
 // namespace with that id (see [Process.MountNS]), by process id. Processes that
 // end meanwhile, and those that this one may not look at, are passed over.

@@ -74,7 +74,25 @@ func processOf(ctx context.Context, dirs state.Dirs, name string) (*service.Proc
 	if byManager != nil {
 		return nil, fmt.Errorf("%w (systemd does not help: %w)", err, byManager)
 	}
+	if err := apart(p); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
 	return p, nil
+}
+
+// apart refuses a process in the host's mount namespace: what was meant for the
+// service would be done to the host. That of a unit that is only being started is
+// there still, before it has become the service.
+func apart(p *service.Process) error {
+	id, err := p.MountNS()
+	if err != nil {
+		return err
+	}
+	host, err := service.IsHostNamespace(id)
+	if err == nil && host {
+		err = fmt.Errorf("process %d is in the host's mount namespace: the service has none of its own, or is only being started: wait for it, or run the command without extexec", p.PID())
+	}
+	return err
 }
 
 // recordedProcess opens the main process that the record of a name means, or the
