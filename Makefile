@@ -33,7 +33,7 @@ demo: root-only build ## the main job by hand, on real directories (root)
 
 test: root-only test-deps ## all tests, under real systemds too (root; cold caches: some minutes)
 	@rc=0; \
-	EXTEXEC_REQUIRE_RIG=1 $(GO) test $(UNIT) || rc=1; \
+	EXTEXEC_REQUIRE_RIG=1 $(GO) test -timeout 30m $(UNIT) || rc=1; \
 	EXTEXEC_REQUIRE_RIG=1 $(GO) test -p 1 -timeout 30m $(INTEGRATION) || rc=1; \
 	for pkg in $(CGO_TESTS); do CGO_ENABLED=1 EXTEXEC_REQUIRE_RIG=1 $(GO) test $$pkg || rc=1; done; \
 	exit $$rc
