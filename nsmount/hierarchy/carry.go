@@ -109,32 +109,31 @@ func (c *carrySource) findTop(s *Survey, table *nsmount.Table) error {
 }
 
 // carry finds the mounts to carry and clones them out. The unit's own win over
-// the base's at the same place. What an earlier generation took from the base is
-// carried only while the base has it.
+// the base's at the same place and below. What an earlier generation took from the
+// base is carried only while the base has it.
 func (v *View) carry(ctx context.Context, s *Survey, own, below carrySource) error {
 	s.prints = prints(own.table, s.Point)
 	if p := unbindable(own.table, s.Point); p != "" {
 		return fmt.Errorf("carry mount %q: it is unbindable, and cloning would drop it in silence: make it private (mount --make-private %s)", p, p)
 	}
 	fromBase := v.options.FromBase
-	taken := map[string]bool{}
+	var mine []Carried
 	if len(s.Overlays) > 0 {
-		mine, err := v.collect(ctx, s, own, func(rel string) bool {
+		var err error
+		mine, err = v.collect(ctx, s, own, func(rel string) bool {
 			return fromBase == nil || !fromBase(s.Path, rel)
 		})
 		if err != nil {
 			return err
 		}
-		for _, c := range mine {
-			taken[c.Path] = true
-		}
-		s.Carried = mine
 	}
-	theirs, err := v.collect(ctx, s, below, func(rel string) bool { return !taken[rel] })
+	theirs, err := v.collect(ctx, s, below, func(rel string) bool {
+		return !slices.ContainsFunc(mine, func(c Carried) bool { return c.hides(rel) })
+	})
 	if err != nil {
 		return err
 	}
-	s.Carried = append(s.Carried, theirs...)
+	s.Carried = slices.Concat(mine, theirs)
 	slices.SortStableFunc(s.Carried, func(a, b Carried) int { return strings.Compare(a.Path, b.Path) })
 	for i := range s.Carried {
 		if s.Carried[i].How == Replaced {
@@ -144,6 +143,12 @@ func (v *View) carry(ctx context.Context, s *Survey, own, below carrySource) err
 		}
 	}
 	return nil
+}
+
+// hides tells whether a mount of the base at rel does not show because of the
+// unit's own one. A self-bind shows what it is on, with the mounts below it.
+func (c *Carried) hides(rel string) bool {
+	return rel == c.Path || c.How != Rebuilt && strings.HasPrefix(rel, c.Path+"/")
 }
 
 // collect lists what is mounted on top below the hierarchy and passes the

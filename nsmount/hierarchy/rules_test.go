@@ -137,6 +137,28 @@ func TestAdopt(t *testing.T) {
 	})
 }
 
+// TestHiddenInBase keeps a mount of the host hidden that lies below one of the
+// unit's: at the first reload of an adopted unit the peeled base shows it, the
+// service never has.
+func TestHiddenInBase(t *testing.T) {
+	f := newFixture(t, nsmounttest.Options{}, func(f *fixture) {
+		write(f.t, f.dir+"/root/etc/dir/sub/file", "")
+		write(f.t, f.dir+"/root/src/without/own", "the unit's")
+		write(f.t, f.dir+"/root/src/with/sub/own", "the unit's")
+		write(f.t, f.dir+"/root/etc/with/sub/file", "")
+		mount(f.t, "tmpfs", f.dir+"/root/etc/dir/sub", "tmpfs", 0)
+		mount(f.t, "tmpfs", f.dir+"/root/etc/with/sub", "tmpfs", 0)
+	})
+	f.systemdOverlay("L1")
+	f.svc.Mount("/src/without", "/etc/dir", "", unix.MS_BIND, "")
+	f.svc.Mount("/src/with", "/etc/with", "", unix.MS_BIND, "")
+	f.want("/etc/dir/own=the unit's", "/etc/with/sub/own=the unit's")
+	f.exchange("L2")
+	f.want("/etc/version=2", "/etc/dir/own=the unit's", "/etc/with/sub/own=the unit's")
+	f.exchange("L3")
+	f.want("/etc/version=3", "/etc/dir/own=the unit's", "/etc/with/sub/own=the unit's")
+}
+
 // TestSymlinkedHierarchy follows a link inside the service's root, and never out
 // of it.
 func TestSymlinkedHierarchy(t *testing.T) {
