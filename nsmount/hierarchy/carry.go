@@ -101,7 +101,7 @@ func (c *carrySource) findTop(s *Survey, table *nsmount.Table) error {
 	}
 	top, ok := table.ByID(at.Mount)
 	if !ok {
-		return fmt.Errorf("mount %d of the base is not in the mount table", at.Mount)
+		return fmt.Errorf("mount %d of the base is not in the mount table: it changed while it was read, try again", at.Mount)
 	}
 	c.table, c.top = table, top
 	c.root = path.Join(top.Root, strings.TrimPrefix(s.Point, top.Point))

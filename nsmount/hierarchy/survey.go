@@ -197,8 +197,9 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 				return fmt.Errorf("copy the mount namespace: %w", err)
 			}
 			defer peeled.Close()
+			table = nil
 		}
-		err = v.peelAll(ctx, peeled, bases)
+		err = v.peelAll(ctx, peeled, table, bases)
 	}
 	if err != nil {
 		return err
@@ -210,8 +211,9 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 }
 
 // peelAll finds all bases in the peeled copy of the namespace, or in the live one
-// where there is nothing to peel.
-func (v *View) peelAll(ctx context.Context, peeled *nsmount.Namespace, bases []carrySource) error {
+// where there is nothing to peel. That one's table is given: were it read anew, what
+// has changed since would be no news to [View.Unchanged].
+func (v *View) peelAll(ctx context.Context, peeled *nsmount.Namespace, table *nsmount.Table, bases []carrySource) error {
 	err := peeled.Do(ctx, func() error {
 		err := v.each(func(i int, s *Survey) (err error) {
 			bases[i], err = v.peel(s, peeled)
@@ -222,10 +224,9 @@ func (v *View) peelAll(ctx context.Context, peeled *nsmount.Namespace, bases []c
 		}
 		return v.readOSRelease(nsmount.OpenInRoot)
 	})
-	if err != nil {
-		return err
+	if err == nil && table == nil {
+		table, err = peeled.Table()
 	}
-	table, err := peeled.Table()
 	if err != nil {
 		return err
 	}
