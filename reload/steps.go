@@ -8,6 +8,7 @@ import (
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
 	"github.com/extexec/extexec/reload/state"
 )
@@ -285,11 +286,11 @@ func (t *transaction) settle(ctx context.Context, target *target, m *made) error
 }
 
 // exchangeAll exchanges hierarchy by hierarchy, back to back. A failure takes
-// back those that were done.
+// back those that were done, and what the failed one has come to.
 func exchangeAll(staged []*hierarchy.Staged) error {
 	for i, s := range staged {
 		if err := s.Exchange(); err != nil {
-			if back := exchangeBack(staged[:i]); back != nil {
+			if back := exchangeBack(staged[:i+1]); back != nil {
 				return errors.Join(err, &steps.UndoError{Step: "exchange", Err: back})
 			}
 			return err
@@ -307,18 +308,28 @@ func exchangeBack(staged []*hierarchy.Staged) error {
 }
 
 // landed compares the top of every hierarchy with what was meant, and takes the
-// exchange back where it is something else.
+// exchange back where it is something else, or cannot be told.
 func (t *transaction) landed(ctx context.Context, target *target, m *made) error {
-	table, err := target.live.Table()
+	err := m.landed(target.live)
+	if err == nil {
+		return nil
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeBound)
+	defer cancel()
+	back := target.live.Do(bounded, func() error { return exchangeBack(m.staged) })
+	if back != nil {
+		return errors.Join(err, &steps.UndoError{Step: "exchange", Err: back})
+	}
+	return err
+}
+
+func (m *made) landed(live *nsmount.Namespace) error {
+	table, err := live.Table()
 	if err != nil {
 		return err
 	}
 	for _, s := range m.staged {
 		if err := s.Landed(table); err != nil {
-			back := target.live.Do(context.WithoutCancel(ctx), func() error { return exchangeBack(m.staged) })
-			if back != nil {
-				return errors.Join(err, &steps.UndoError{Step: "exchange", Err: back})
-			}
 			return err
 		}
 	}

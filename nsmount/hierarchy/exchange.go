@@ -26,6 +26,7 @@ func (s *Staged) Exchange() error {
 		if err := s.detach(); err != nil {
 			return s.wrap("detach what an interrupted reload left", err)
 		}
+		s.uncovered = true
 	}
 	switch s.mode {
 	case unpeel:
@@ -46,22 +47,30 @@ func (s *Staged) Exchange() error {
 	return nil
 }
 
-// ExchangeBack undoes Exchange with the kept clone of the old tree. A covered
-// mount cannot be removed (every path and descriptor leads to the top of a
-// stack), so the way back from an exchange is an exchange.
+// ExchangeBack undoes Exchange, also one that failed, with the kept clone of the
+// old tree. A covered mount cannot be removed (every path and descriptor leads to the
+// top of a stack), so the way back from an exchange is an exchange.
 func (s *Staged) ExchangeBack() error {
-	did := s.done
-	s.done = untouched
+	did, uncovered := s.done, s.uncovered
+	s.done, s.uncovered = untouched, false
+	var err error
 	switch did {
-	case attach, onTop:
-		return s.wrap("exchange back", s.detach())
-	case unpeel:
-		return s.wrap("exchange back", s.cover(s.Survey.old))
 	case beneath:
-		_, err := s.swap(s.Survey.old)
+		_, err = s.swap(s.Survey.old)
 		return s.wrap("exchange back", err)
+	case attach, onTop:
+		err = s.detach()
+	case unpeel:
+		uncovered = true
 	}
-	return nil
+	if err == nil && uncovered {
+		if s.Survey.old == nil {
+			err = errors.New("the old tree has mounts that are not locked to it, and cannot be put back: restart the service")
+		} else {
+			err = s.cover(s.Survey.old)
+		}
+	}
+	return s.wrap("exchange back", err)
 }
 
 // swap puts the tree beneath the top mount and detaches that. It tells what it

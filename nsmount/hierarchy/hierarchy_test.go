@@ -403,15 +403,16 @@ func TestSourceReplaced(t *testing.T) {
 	f.want("/etc/bound=replaced", "/etc/gone=gone", "/etc/version=3")
 }
 
-// TestInterrupted leaves a new tree beneath the old one, as a kill between the
-// two system calls does.
-func TestInterrupted(t *testing.T) {
-	f := newFixture(t, nsmounttest.Options{}, nil)
-	f.exchange("L1")
-	v, s, err := f.stage("L2")
+// interrupt leaves a new tree beneath the old one, as a kill between the two system
+// calls does.
+func (f *fixture) interrupt(layer string) {
+	f.t.Helper()
+	v, s, err := f.stage(layer)
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
+	defer v.Close()
+	defer s.Close()
 	f.run(func() error {
 		top, err := nsmount.OpenInRoot("/etc", unix.O_PATH)
 		if err != nil {
@@ -420,10 +421,15 @@ func TestInterrupted(t *testing.T) {
 		defer top.Close()
 		return s.tree.AttachBeneath(top)
 	})
-	s.Close()
-	v.Close()
+}
+
+// TestInterrupted goes on after an exchange that was cut off.
+func TestInterrupted(t *testing.T) {
+	f := newFixture(t, nsmounttest.Options{}, nil)
+	f.exchange("L1")
+	f.interrupt("L2")
 	f.want("/etc/version=1")
-	v, err = f.take("/etc")
+	v, err := f.take("/etc")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -435,6 +441,40 @@ func TestInterrupted(t *testing.T) {
 	f.want("/etc/version=3")
 	if m := f.svc.Table(" /etc "); len(m) != 1 {
 		t.Errorf("mounts on /etc: %q, want one", m)
+	}
+}
+
+// TestInterruptedAndBack takes back what comes after an exchange that was cut off:
+// the service sees what it saw, and never what was cut off.
+func TestInterruptedAndBack(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		how  func(s *Staged)
+		ok   bool
+	}{
+		{"exchanged", func(*Staged) {}, true},
+		{"on top", func(s *Staged) { s.mode = onTop }, true},
+		{"failed", func(s *Staged) { s.tree.Close() }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t, nsmounttest.Options{}, nil)
+			f.exchange("L1")
+			f.interrupt("L2")
+			v, s, err := f.stage("L3")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer v.Close()
+			defer s.Close()
+			c.how(s)
+			if err := f.live.Do(t.Context(), s.Exchange); (err == nil) != c.ok {
+				t.Errorf("exchange: %v", err)
+			}
+			f.run(s.ExchangeBack)
+			f.want("/etc/version=1")
+			f.exchange("L3")
+			f.want("/etc/version=3")
+		})
 	}
 }
 

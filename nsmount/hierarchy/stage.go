@@ -44,6 +44,8 @@ type Staged struct {
 	second *nsmount.Tree // the same once more, for a rehearsal
 	mode   mode
 	done   mode // what Exchange came to, untouched before it
+	// uncovered says that Exchange has detached what an interrupted one left on top.
+	uncovered bool
 }
 
 // Close gives up the trees that were not attached.
