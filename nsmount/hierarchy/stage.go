@@ -84,6 +84,9 @@ func Stage(ctx context.Context, v *View, wanted []Wanted, rehearse bool) (staged
 	if len(wanted) != len(v.Surveys) {
 		return nil, fmt.Errorf("stage: %d hierarchies wanted, %d surveyed", len(wanted), len(v.Surveys))
 	}
+	if err := apart(v.Surveys, wanted); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			for _, s := range staged {
