@@ -292,6 +292,11 @@ func (s *start) survey(is *situation) steps.Step[*hierarchy.View] {
 			return nil, err
 		}
 		defer live.Close()
+		if !s.systemd {
+			if err := notInChroot(ctx, ns, live); err != nil {
+				return nil, err
+			}
+		}
 		v, err := hierarchy.Take(ctx, ns, live, hierarchy.Options{Hierarchies: is.settings.Hierarchies, Limits: s.Limits})
 		if err == nil {
 			s.run.Own(v)
