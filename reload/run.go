@@ -260,7 +260,7 @@ func (s *start) user(is *situation) steps.Step[*identity] {
 		if !s.systemd || (u.User == "" && u.Group == "" && len(u.SupplementaryGroups) == 0 && !u.DynamicUser) {
 			return nil, nil
 		}
-		spec := credential.Spec{Unit: is.settings.Unit, User: u.User, Group: u.Group, SupplementaryGroups: u.SupplementaryGroups, DynamicUser: u.DynamicUser}
+		spec := credential.Spec{User: u.User, Group: u.Group, SupplementaryGroups: u.SupplementaryGroups, DynamicUser: u.DynamicUser}
 		err = s.host.Do(ctx, func() error {
 			user, err := credential.Resolve(spec, credential.Database{})
 			if err != nil {

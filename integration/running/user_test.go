@@ -11,6 +11,7 @@ import (
 	"github.com/extexec/extexec/integration/rig"
 	"github.com/extexec/extexec/service"
 	"github.com/extexec/extexec/service/credential"
+	"github.com/extexec/extexec/unitfile/settings"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -37,12 +38,14 @@ func TestResolveAsSystemd(t *testing.T) {
 		c.Must("chmod", "755", program)
 		texts := map[string]string{}
 		for unit, spec := range users {
-			texts[unit] = settings(spec)
+			texts[unit] = lines(spec)
 		}
 		for unit, p := range startUnits(t, c, texts) {
 			t.Run(unit, func(t *testing.T) {
 				spec := users[unit]
-				spec.Unit = unit
+				if spec.DynamicUser {
+					spec.User = userOf(t, unit, texts[unit])
+				}
 				compareUser(t, p, resolveInside(t, c.For(t), program, spec))
 			})
 		}
@@ -79,7 +82,21 @@ func resolveInside(t *testing.T, c *rig.Container, program string, spec credenti
 	return user
 }
 
-func settings(s credential.Spec) string {
+// userOf is the name that the unit's settings give a dynamic user.
+func userOf(t *testing.T, unit, lines string) string {
+	t.Helper()
+	file := t.TempDir() + "/" + unit
+	if err := os.WriteFile(file, []byte("[Service]\n"+lines), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	set, err := settings.Load(file, settings.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set.Service.User
+}
+
+func lines(s credential.Spec) string {
 	text := fmt.Sprintf("User=%s\nGroup=%s\nSupplementaryGroups=%s\n", s.User, s.Group, strings.Join(s.SupplementaryGroups, " "))
 	if s.DynamicUser {
 		text += "DynamicUser=yes\n"

@@ -14,8 +14,7 @@ import (
 // A Spec is what a unit says of its user. Names and numbers are as written,
 // specifiers expanded.
 type Spec struct {
-	Unit                string // for the name of a DynamicUser= without User=
-	User                string
+	User                string // with DynamicUser= also where the unit has no User=
 	Group               string
 	SupplementaryGroups []string
 	DynamicUser         bool
@@ -146,14 +145,10 @@ func newResolver(s Spec, db Database) *resolver {
 }
 
 func (r *resolver) user(s Spec, u *User) error {
-	name := s.User
-	if s.DynamicUser && name == "" {
-		name = DynamicUserName(s.Unit)
-	}
-	if name == "" {
+	if s.User == "" {
 		return nil
 	}
-	a, err := r.account(name)
+	a, err := r.account(s.User)
 	if err != nil {
 		return err
 	}

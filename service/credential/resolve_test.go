@@ -71,7 +71,7 @@ func TestResolveFiles(t *testing.T) {
 		want User
 		env  []string
 	}{
-		{"nothing", Spec{Unit: "web.service"}, User{}, nil},
+		{"nothing", Spec{}, User{}, nil},
 		{"name", Spec{User: "web"}, web, []string{"USER=web", "LOGNAME=web", "HOME=/var/www/html", "SHELL=/usr/bin/bash"}},
 		{"number", Spec{User: "1001"}, web, nil},
 		{
@@ -129,7 +129,7 @@ func TestResolveUnknown(t *testing.T) {
 		{Spec{User: "+nis"}, "user", "+nis"},
 		{Spec{User: "web", Group: "nogroup"}, "group", "nogroup"},
 		{Spec{User: "web", SupplementaryGroups: []string{"adm", "bad"}}, "group", "bad"},
-		{Spec{DynamicUser: true, Unit: "app.service"}, "user", "app"},
+		{Spec{DynamicUser: true, User: "app"}, "user", "app"},
 	} {
 		_, err := Resolve(test.spec, db)
 		var u *UnknownError
@@ -222,7 +222,7 @@ func TestResolveVarlink(t *testing.T) {
 		want User
 	}{
 		{
-			"dynamic", Spec{DynamicUser: true, Unit: "app@x.service"},
+			"dynamic", Spec{DynamicUser: true, User: "app"},
 			User{Name: "app", UID: 61234, GID: 61234, SetUID: true, SetGID: true, Groups: []uint32{61234}, SetGroups: true},
 		},
 		{
@@ -265,37 +265,6 @@ func TestResolveVarlinkTimesOut(t *testing.T) {
 	var u *UnknownError
 	if !errors.As(err, &u) || !strings.Contains(err.Error(), "timed out") {
 		t.Errorf("resolve with a mute service: %v", err)
-	}
-}
-
-func TestDynamicUserName(t *testing.T) {
-	for unit, want := range map[string]string{
-		"web.service":       "web",
-		"web@7.service":     "web",
-		"my_app-2.service":  "my_app-2",
-		"web.api@7.service": "_du", // the prefix is no user name
-		"9lives.service":    "_du",
-		"a234567890123456789012345678901.service":  "a234567890123456789012345678901",
-		"a2345678901234567890123456789012.service": "_du",
-	} {
-		got := DynamicUserName(unit)
-		if want == "_du" && (!strings.HasPrefix(got, "_du") || len(got) != 19) || want != "_du" && got != want {
-			t.Errorf("dynamic user of %q: %q, want %q", unit, got, want)
-		}
-	}
-}
-
-// The vectors are those of the paper's appendix and of its reference program.
-func TestSipHash(t *testing.T) {
-	key := [2]uint64{0x0706050403020100, 0x0f0e0d0c0b0a0908}
-	var data []byte
-	for i := range 15 {
-		data = append(data, byte(i))
-	}
-	for n, want := range map[int]uint64{0: 0x726fdb47dd0e0e31, 1: 0x74f839c593dc67fd, 8: 0x93f5f5799a932462, 15: 0xa129ca6149be45e5} {
-		if got := siphash24(key, data[:n]); got != want {
-			t.Errorf("siphash24 of %d bytes: %#x, want %#x", n, got, want)
-		}
 	}
 }
 

@@ -402,17 +402,19 @@ func TestDynamicUserName(t *testing.T) {
 	for i := range 15 {
 		data = append(data, byte(i))
 	}
-	if got := sipHash24(key, data); got != 0xa129ca6149be45e5 {
-		t.Errorf("siphash24 = %x", got)
+	for n, want := range map[int]uint64{0: 0x726fdb47dd0e0e31, 1: 0x74f839c593dc67fd, 8: 0x93f5f5799a932462, 15: 0xa129ca6149be45e5} {
+		if got := sipHash24(key, data[:n]); got != want {
+			t.Errorf("siphash24 of %d bytes: %#x, want %#x", n, got, want)
+		}
 	}
-	if got := sipHash24(key, nil); got != 0x726fdb47dd0e0e31 {
-		t.Errorf("siphash24 of nothing = %x", got)
-	}
-	if got := dynamicUserName("web"); got != "web" {
-		t.Errorf("user of web.service: %s", got)
-	}
-	if got := dynamicUserName(`a\x2db`); !strings.HasPrefix(got, "_du") || len(got) != 19 {
-		t.Errorf("hashed user: %s", got)
+	for prefix, want := range map[string]string{
+		"web": "web", "my_app-2": "my_app-2", "web.api": "_du", `a\x2db`: "_du", "9lives": "_du",
+		"a234567890123456789012345678901": "a234567890123456789012345678901", "a2345678901234567890123456789012": "_du",
+	} {
+		got := dynamicUserName(prefix)
+		if want == "_du" && (!strings.HasPrefix(got, "_du") || len(got) != 19) || want != "_du" && got != want {
+			t.Errorf("dynamic user of %q: %q, want %q", prefix, got, want)
+		}
 	}
 	s := mustLoad(t, "[Service]\nDynamicUser=yes\n")
 	if s.Service.User != "web" || s.Service.Group != "web" {
