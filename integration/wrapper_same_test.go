@@ -63,6 +63,8 @@ var sameCases = map[string]string{
 	"directory-usr":     "WorkingDirectory=/usr/share",
 	"directory-missing": "WorkingDirectory=-/missing",
 	"directory-home":    "User=www-data\nWorkingDirectory=~",
+	"directory-root":    "WorkingDirectory=~",
+	"directory-login":   "User=www-data\nUnsetEnvironment=HOME\nWorkingDirectory=~",
 	"directories":       "User=www-data\nRuntimeDirectory=%p\nCacheDirectory=%p\nLogsDirectory=%p\nConfigurationDirectory=%p",
 
 	"socket": "User=www-data\nSockets=wrap-same-socket.socket",

@@ -1,6 +1,7 @@
 package reload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -252,6 +253,17 @@ type identity struct {
 	change *credential.Change
 }
 
+// home is what WorkingDirectory=~ means: HOME, as systemd 262 has it where the unit
+// sets that; else the user's home directory, or root's (acquire_home of systemd's
+// exec-invoke.c).
+func (i *identity) home() string {
+	user := ""
+	if i != nil {
+		user = i.user.Home
+	}
+	return cmp.Or(os.Getenv("HOME"), user, "/root")
+}
+
 // user looks up who to become, where systemd has left that to us: with
 // ExecStart=! it applies the sandbox, but not User=.
 func (s *start) user(is *situation) steps.Step[*identity] {
@@ -426,7 +438,7 @@ func (s *start) execute(is *situation, who *identity) error {
 			return &ExitError{ExitUser, err}
 		}
 	}
-	if err := s.changeDirectory(is.settings); err != nil {
+	if err := s.changeDirectory(is.settings, who); err != nil {
 		return &ExitError{ExitChdir, err}
 	}
 	argv := append([]string{}, s.Argv...)
@@ -445,7 +457,7 @@ func (s *start) execute(is *situation, who *identity) error {
 
 // changeDirectory goes where the unit wants the command to be. The directory that
 // systemd has set is a covered one by now, so it is entered again by its path.
-func (s *start) changeDirectory(is settings.Settings) error {
+func (s *start) changeDirectory(is settings.Settings, who *identity) error {
 	dir := is.Service.WorkingDirectory
 	if !s.systemd || dir == "" {
 		wd, err := os.Getwd()
@@ -455,7 +467,7 @@ func (s *start) changeDirectory(is settings.Settings) error {
 		return nil
 	}
 	if dir == "~" {
-		dir = os.Getenv("HOME")
+		dir = who.home()
 	}
 	if err := os.Chdir(dir); err != nil {
 		if is.Service.WorkingDirectoryMissingOK {
