@@ -36,15 +36,15 @@ func identify(dirs state.Dirs, name string) (*subject, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the service by $MAINPID: %w", err)
 	}
-	s := &subject{name: name, process: process}
-	if name != "" {
+	s := &subject{process: process}
+	switch {
+	case name != "":
 		s.name, err = recordedName(dirs, name)
-		return s, err
+	case process == nil:
+		err = ErrNoName
+	default:
+		s.name, err = nameOf(dirs, process)
 	}
-	if process == nil {
-		return nil, ErrNoName
-	}
-	s.name, err = nameOf(dirs, process)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -176,8 +176,13 @@ func (t *target) belongs(name, unit string) error {
 
 func findProcess(ctx context.Context, s *subject, r *state.Record, manager service.MainPIDer) (*service.Process, error) {
 	if s.process != nil {
-		// Opened twice, so that each has its owner.
-		return service.Open(s.process.PID())
+		// Opened twice, so that each has its owner. While the first one lives, the
+		// number is its own.
+		p, err := service.Open(s.process.PID())
+		if err == nil && !s.process.Alive() {
+			err = errors.Join(fmt.Errorf("process %d: %w", p.PID(), service.ErrGone), p.Close())
+		}
+		return p, err
 	}
 	if p := recordedProcess(r); p != nil {
 		return p, nil
