@@ -80,20 +80,11 @@ func Prepare(u User) (*Change, error) {
 	return c, nil
 }
 
-// Become prepares and applies in one go.
-func Become(u User) error {
-	c, err := Prepare(u)
-	if err != nil {
-		return err
-	}
-	return c.Apply()
-}
-
 // Apply makes the calling thread the user's: groups, then ids, then the ambient
 // set, which setresuid drops (capabilities(7)), put back. Bounding set and
-// inheritable set stay as they are. The goroutine must be
-// locked to the thread, and execve must be what it does next, whether Apply
-// fails (then to report it: exit) or not; see the package's word on threads.
+// inheritable set stay as they are. The goroutine must be locked to the thread, and
+// execve must be what it does next; where Apply fails, the process can only say so
+// and exit. See the package's word on threads.
 func (c *Change) Apply() error {
 	u := c.user
 	if c.noNewPrivs {

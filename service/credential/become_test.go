@@ -26,7 +26,10 @@ func init() {
 	var u User
 	err := json.Unmarshal([]byte(text), &u)
 	if err == nil {
-		err = Become(u)
+		var change *Change
+		if change, err = Prepare(u); err == nil {
+			err = change.Apply()
+		}
 	}
 	if err == nil {
 		err = syscall.Exec("/bin/cat", []string{"cat", "/proc/self/status"}, nil)

@@ -1,7 +1,7 @@
 // Package credential says who a process is: it reads that from /proc/PID/status
 // ([Read], [ParseStatus]), derives it from User=, Group=,
 // SupplementaryGroups= and DynamicUser= of a unit as systemd does ([Resolve]),
-// and becomes it ([Prepare], [Change.Apply], [Become]).
+// and becomes it ([Prepare], [Change.Apply]).
 //
 // # Where names are looked up
 //
@@ -15,8 +15,8 @@
 //
 // # Threads
 //
-// [Change.Apply] and [Become] change the calling thread alone and are meant for
-// the one that calls execve next, locked by runtime.LockOSThread. Go's own
+// [Change.Apply] changes the calling thread alone and is meant for the one that
+// calls execve next, locked by runtime.LockOSThread. Go's own
 // syscall.Setuid and its like stop every thread of the process and change them
 // all; but execve ends the other threads anyway, and the ambient set and
 // PR_SET_KEEPCAPS belong to one thread, so the two would not fit together. After
