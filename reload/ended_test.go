@@ -42,3 +42,26 @@ func TestEndedWhileExchanging(t *testing.T) {
 	b.want("2")
 	b.whole()
 }
+
+// TestEndedWhileChecking says what ended a reload, not only that something did; the
+// version was not refused by that.
+func TestEndedWhileChecking(t *testing.T) {
+	b := newBed(t)
+	b.write()
+	b.start()
+	b.install("2")
+	b.write("ReloadCheck=/bin/sleep 60")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := errors.New("the signal")
+	time.AfterFunc(300*time.Millisecond, func() { cancel(ended) })
+	_, err := Reload(ctx, Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe()})
+	if !errors.Is(err, ended) {
+		t.Errorf("error %v, want %q in it", err, ended)
+	}
+	b.want("1")
+	b.write()
+	if _, err := b.reload(Options{}); err != nil {
+		t.Fatal(err)
+	}
+	b.want("2")
+}

@@ -114,8 +114,8 @@ func (t *transaction) reload(ctx context.Context) error {
 		defer cancel()
 	}
 	err = t.update(ctx, who, is)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", context.Cause(ctx), err) // what took too long, and where
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, ctx.Err()) && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err) // what took too long, or which signal came, and where
 	}
 	return err
 }
