@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	"github.com/extexec/extexec/extension"
@@ -200,8 +201,21 @@ func (t *transaction) stage(is *situation, v *hierarchy.View, all *opened, todo 
 		if m.staged, err = hierarchy.Stage(ctx, v, l.wanted, len(is.settings.ReloadCheck) > 0); err != nil {
 			return nil, err
 		}
+		t.res.Warnings = append(t.res.Warnings, copies(m.staged)...)
 		return m, nil
 	}}
+}
+
+// copies warns of carried mounts that are copies from now on.
+func copies(staged []*hierarchy.Staged) (warnings []string) {
+	for _, s := range staged {
+		for _, c := range s.Carried {
+			if c.How == hierarchy.Copied {
+				warnings = append(warnings, fmt.Sprintf("the source of the mount on %q was removed: what is carried on is a copy, until the service is restarted", path.Join(s.Survey.Path, c.Path)))
+			}
+		}
+	}
+	return warnings
 }
 
 func (t *transaction) begin(is *situation, target *target, m *made) steps.Step[*state.Record] {

@@ -3,8 +3,11 @@ package reload
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestUntrustedPath makes a directory on the way writable for everyone.
@@ -76,4 +79,31 @@ func TestApplyFailsBothWays(t *testing.T) {
 	}
 	b.want("1")
 	b.whole()
+}
+
+// TestSourceRemoved says that a mount whose source is gone is carried as a copy.
+func TestSourceRemoved(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	source := b.dir + "/source"
+	if err := os.WriteFile(source, []byte("mounted"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.svc.Mount(source, "/etc/extexec-test", "", unix.MS_BIND, "")
+	if err := os.Remove(source); err != nil {
+		t.Fatal(err)
+	}
+	b.install("2")
+	res, err := b.reload(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.sees(); got != "2 2 mounted" {
+		t.Errorf("the service sees %q", got)
+	}
+	if !slices.ContainsFunc(res.Warnings, func(w string) bool {
+		return strings.Contains(w, `"/etc/extexec-test"`) && strings.Contains(w, "is a copy")
+	}) {
+		t.Errorf("warnings %q, want one of the copy", res.Warnings)
+	}
 }
