@@ -9,8 +9,8 @@
 //	err = live.Do(ctx, staged[i].ExchangeBack)            // the inverse
 //
 // Taking a view is the only time that paths are looked up in the target
-// namespace, but for a last look at the carried mounts ([View.Unchanged]) and the
-// exchange itself.
+// namespace, but for the exchange itself; whether the carried mounts are still those
+// ([View.Unchanged]) is told by the mount table.
 //
 // # Carried mounts
 //
