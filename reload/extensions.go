@@ -124,6 +124,15 @@ func (o *opened) Close() error {
 	return errors.Join(errs...)
 }
 
+// picked are the picks of what was opened.
+func (o *opened) picked() []*extension.Picked {
+	var picked []*extension.Picked
+	for _, e := range o.extensions {
+		picked = append(picked, e.Picked)
+	}
+	return picked
+}
+
 // openAll opens and matches what was picked. On an error nothing stays open.
 // Must run in the host view.
 func openAll(s settings.Settings, picked []*extension.Picked, os release.OS) (*opened, error) {

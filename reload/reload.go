@@ -148,14 +148,19 @@ func (t *transaction) forward(ctx context.Context, is *situation, running *targe
 	}
 	todo := t.compare(is, running, look, picked)
 	t.res.Generation = is.record.Current
-	if todo == nothing && t.IfChanged {
-		return nil
-	}
 	if todo == nothing {
-		_, err := steps.Do(ctx, run, "apply", t.apply(running, is))
-		return err
+		return t.stay(ctx, is, running)
 	}
 	return t.goLive(ctx, is, running, look, picked, todo)
+}
+
+// stay leaves the hierarchies as they are, and tells the service all the same.
+func (t *transaction) stay(ctx context.Context, is *situation, running *target) error {
+	if t.IfChanged {
+		return nil
+	}
+	_, err := steps.Do(ctx, t.run, "apply", t.apply(running, is))
+	return err
 }
 
 // goLive makes what was picked the live state.
@@ -164,6 +169,12 @@ func (t *transaction) goLive(ctx context.Context, is *situation, running *target
 	all, err := steps.Do(ctx, run, "open", t.open(is, look, picked))
 	if err != nil {
 		return err
+	}
+	if todo == exchange && len(all.extensions) < len(picked) {
+		// What was left out this time may be what was left out before.
+		if todo = t.compare(is, running, look, all.picked()); todo == nothing {
+			return t.stay(ctx, is, running)
+		}
 	}
 	made, err := steps.Do(ctx, run, "stage", t.stage(is, look, all, todo))
 	if err != nil {

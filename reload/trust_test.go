@@ -107,3 +107,24 @@ func TestSourceRemoved(t *testing.T) {
 		t.Errorf("warnings %q, want one of the copy", res.Warnings)
 	}
 }
+
+// TestLeftOutAgain leaves out the same bad extension twice: the second time nothing
+// has changed.
+func TestLeftOutAgain(t *testing.T) {
+	b := newBed(t)
+	b.write("OnBadExtension=skip")
+	b.start()
+	b.extension("conf", "2", map[string]string{"etc/extension-release.d/extension-release.conf": "ID=other\n"})
+	for i, exchanged := range []bool{true, false, false} {
+		res, err := b.reload(Options{IfChanged: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Exchanged != exchanged || res.Generation.Number != 2 {
+			t.Errorf("reload %d: exchanged %v, generation %d", i+1, res.Exchanged, res.Generation.Number)
+		}
+		if !slices.ContainsFunc(res.Warnings, func(w string) bool { return strings.Contains(w, "left out") }) {
+			t.Errorf("reload %d: warnings %q, want one of what is left out", i+1, res.Warnings)
+		}
+	}
+}
