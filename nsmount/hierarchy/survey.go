@@ -126,19 +126,6 @@ func (v *View) Interrupted() bool {
 	return false
 }
 
-// Has tells whether an overlay of ours that belongs to name is anywhere in the
-// view.
-func (v *View) Has(name string) bool {
-	for _, s := range v.Surveys {
-		for _, o := range s.Overlays {
-			if o.Owner == Ours && o.Source.Names(name) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // Take surveys the mount namespace that ns (a pidfd or an nsfs file) means. live
 // is a thread in it. The overlays of ours and of systemd's are peeled in a copy
 // of the namespace; nothing changes in the namespace itself.
