@@ -64,6 +64,9 @@ type PickOptions struct {
 // Pick finds out what a ref means. Where the ref may be missing ("-") and is,
 // both results are nil. An error is an [*Error].
 func Pick(ref settings.Ref, o PickOptions) (*Picked, error) {
+	if ref.Path == "/" {
+		return nil, &Error{Ref: ref.String(), Step: stepPick, Err: errors.New("the root directory is no extension: name a directory that has only the extension's files")}
+	}
 	p := &picker{ref: ref, options: o, seen: map[string]pinned{}}
 	result, err := vpick.Pick(ref.Path, vpick.Options{Native: o.Arch, PassOver: p.passOver}, filter(ref.Kind))
 	if err != nil && ref.Optional && p.missing(err) {

@@ -17,21 +17,24 @@ import (
 //
 // The directory's own name, times and permissions do not count, so that renaming
 // it is no change. The directory stays open and is the caller's.
+//
+// A directory that the kernel would not let anybody look into, because overlayfs
+// has marked it as a part of another overlay, is an error.
 func Fingerprint(dir *os.File) (string, error) {
 	// Each field has a fixed length or its length before it, so that no two
 	// states are written alike.
 	const flushAt = 4 << 10
 	hash := sha256.New()
 	text := make([]byte, 0, flushAt+1024)
-	err := Walk(dir, func(e *Entry) error {
+	visit := func(e *Entry) error {
 		text = appendEntry(text, e)
 		if len(text) >= flushAt {
 			_, _ = hash.Write(text) // A hash's Write does not fail.
 			text = text[:0]
 		}
 		return nil
-	})
-	if err != nil {
+	}
+	if err := walk(dir, &walker{visit: visit, refuseRedirects: true}); err != nil {
 		return "", err
 	}
 	_, _ = hash.Write(text)

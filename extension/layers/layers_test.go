@@ -331,3 +331,27 @@ func BenchmarkFingerprint(b *testing.B) {
 		}
 	}
 }
+
+// TestFingerprintRefusesRedirects: what such a directory shows is another's
+// business, and the overlay that it becomes a layer of does not follow it.
+func TestFingerprintRefusesRedirects(t *testing.T) {
+	nsmounttest.Root(t)
+	dir := t.TempDir()
+	if err := os.MkdirAll(dir+"/etc/moved", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := Fingerprint(f); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(dir+"/etc/moved", redirectAttribute, []byte("/ssl"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Fingerprint(f); err == nil || !strings.Contains(err.Error(), "etc/moved") || !strings.Contains(err.Error(), "setfattr -x") {
+		t.Errorf("error %v, want one that names the directory and the remedy", err)
+	}
+}

@@ -46,7 +46,11 @@ func (e *Entry) Path() string {
 // returns, and returns that. The entry is valid during the call only. The
 // directory stays open and is the caller's.
 func Walk(dir *os.File, visit func(*Entry) error) error {
-	w := &walker{visit: visit, names: make([]byte, 8<<10), target: make([]byte, unix.PathMax)}
+	return walk(dir, &walker{visit: visit})
+}
+
+func walk(dir *os.File, w *walker) error {
+	w.names, w.target = make([]byte, 8<<10), make([]byte, unix.PathMax)
 	defer runtime.KeepAlive(dir)
 	fd, err := w.open(int(dir.Fd()), ".")
 	if err != nil {
@@ -72,6 +76,22 @@ type walker struct {
 	names      []byte // one read of a directory
 	target     []byte
 	entry      Entry
+
+	refuseRedirects bool
+}
+
+// redirectAttribute makes a directory of a layer show another one's content
+// (Documentation/filesystems/overlayfs.rst, "redirect_dir").
+const redirectAttribute = "trusted.overlay.redirect"
+
+var errRedirect = fmt.Errorf("it has the attribute %s, so it is a part of another overlay, which is not followed: "+
+	"copy the merged directory instead, or remove the attribute (setfattr -x)", redirectAttribute)
+
+// redirects says whether an open directory has the attribute. Where it cannot be
+// read (without CAP_SYS_ADMIN), the kernel does not heed it for us either.
+func redirects(fd int) bool {
+	_, err := unix.Fgetxattr(fd, redirectAttribute, nil)
+	return err == nil
 }
 
 func (w *walker) open(dirfd int, name string) (int, error) {
@@ -118,6 +138,9 @@ func (w *walker) one(fd int, name string) error {
 		return w.failed("open", name, err)
 	}
 	defer unix.Close(sub)
+	if w.refuseRedirects && redirects(sub) {
+		return w.failed("look at", name, errRedirect)
+	}
 	w.parents = append(w.parents, name)
 	defer func() { w.parents = w.parents[:len(w.parents)-1] }()
 	return w.directory(sub)
