@@ -19,12 +19,13 @@ func TestEndedWhileExchanging(t *testing.T) {
 	b.install("2")
 	for range 40 {
 		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{}) // contexts made of ctx have ended too
 		_, err := Reload(ctx, Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe(), Hook: func(p string) error {
 			switch p {
 			case "before exchange":
-				time.AfterFunc(time.Duration(rand.Int64N(int64(time.Millisecond))), cancel)
+				time.AfterFunc(time.Duration(rand.Int64N(int64(time.Millisecond))), func() { cancel(); close(ended) })
 			case "after exchange":
-				<-ctx.Done()
+				<-ended
 			}
 			return nil
 		}})
