@@ -67,6 +67,10 @@ func runCommands(ctx context.Context, setting string, lines []settings.Command, 
 		if err == nil {
 			continue
 		}
+		if errors.Is(ctx.Err(), context.Canceled) {
+			// No word on the command: we were told to end.
+			return fmt.Errorf("%s:%d: %s%s: %w", c.File, c.Line, setting, argv[0], context.Cause(ctx))
+		}
 		failed := &CommandError{Setting: setting, File: c.File, Line: c.Line, Argv: argv, Output: strings.TrimSpace(string(res.Output)), Err: err}
 		var exit *service.ExitError
 		if c.IgnoreFailure && errors.As(err, &exit) {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/extexec/extexec/nsmount"
 )
@@ -51,13 +54,21 @@ func TestEndedWhileChecking(t *testing.T) {
 	b.write()
 	b.start()
 	b.install("2")
-	b.write("ReloadCheck=/bin/sleep 60")
+	fifo := b.dir + "/checking"
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.write("ReloadCheck=/bin/sh -c 'echo now >" + fifo + "; exec sleep 60'")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	ended := errors.New("the signal")
-	time.AfterFunc(300*time.Millisecond, func() { cancel(ended) })
+	go func() {
+		_, _ = os.ReadFile(fifo) // the check has begun
+		cancel(ended)
+	}()
 	_, err := Reload(ctx, Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe()})
-	if !errors.Is(err, ended) {
-		t.Errorf("error %v, want %q in it", err, ended)
+	var failed *CommandError
+	if !errors.Is(err, ended) || errors.As(err, &failed) {
+		t.Errorf("error %v, want %q in it, and no verdict on the check", err, ended)
 	}
 	b.want("1")
 	b.write()
