@@ -81,3 +81,26 @@ func completeNames(d *stateDir) cobra.CompletionFunc {
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
 }
+
+// completeOf completes a name, and then what list finds of it, in its order.
+func completeOf(d *stateDir, list func(*state.Unit) ([]cobra.Completion, error)) cobra.CompletionFunc {
+	names := completeNames(d)
+	return func(c *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) != 1 {
+			return names(c, args, toComplete)
+		}
+		dirs, err := d.dirs()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		u, err := remembered(dirs, args[0])
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		found, err := list(u)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+	}
+}

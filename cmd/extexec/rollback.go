@@ -93,29 +93,14 @@ func until(h state.Hold) string {
 
 // completeGenerations completes a name, then the numbers of its generations.
 func completeGenerations(d *stateDir) cobra.CompletionFunc {
-	names := completeNames(d)
-	return func(c *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if len(args) != 1 {
-			return names(c, args, toComplete)
-		}
-		dirs, err := d.dirs()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		u, err := remembered(dirs, args[0])
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
+	return completeOf(d, func(u *state.Unit) ([]cobra.Completion, error) {
 		h, err := u.History()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
 		var all []cobra.Completion
 		for i := len(h) - 1; i >= 0; i-- {
 			if h[i].Committed() {
 				all = append(all, cobra.CompletionWithDesc(fmt.Sprint(h[i].Number), visible(extensions(h[i]))))
 			}
 		}
-		return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
-	}
+		return all, err
+	})
 }

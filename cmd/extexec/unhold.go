@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/extexec/extexec/reload"
+	"github.com/extexec/extexec/reload/state"
 )
 
 func newUnhold(a *app) *cobra.Command {
@@ -66,27 +67,15 @@ version again. The service need not be running.`,
 
 // completeHolds completes a name, then the refs of it that are held.
 func completeHolds(d *stateDir) cobra.CompletionFunc {
-	names := completeNames(d)
-	return func(c *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if len(args) != 1 {
-			return names(c, args, toComplete)
-		}
-		dirs, err := d.dirs()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		u, err := remembered(dirs, args[0])
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
+	return completeOf(d, func(u *state.Unit) ([]cobra.Completion, error) {
 		m, err := u.Memory()
 		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
+			return nil, err
 		}
 		var refs []cobra.Completion
 		for _, h := range m.Holds {
 			refs = append(refs, h.Ref)
 		}
-		return refs, cobra.ShellCompDirectiveNoFileComp
-	}
+		return refs, nil
+	})
 }
