@@ -136,6 +136,9 @@ func FuzzUnified(f *testing.F) {
 // TestAsDiffDoes compares with diff(1), where the shortest script is not in doubt.
 func TestAsDiffDoes(t *testing.T) {
 	if _, err := exec.LookPath("diff"); err != nil {
+		if os.Getenv("EXTEXEC_REQUIRE_RIG") == "1" {
+			t.Fatal("there is no diff(1)")
+		}
 		t.Skip("there is no diff(1)")
 	}
 	dir := t.TempDir()
