@@ -1,6 +1,7 @@
 package nsmount
 
 import (
+	"errors"
 	"os"
 	"runtime"
 
@@ -59,5 +60,5 @@ func DetachTop(at *os.File) error {
 // after it. Without CAP_SYS_ADMIN the answer is no.
 func HaveBeneath() bool {
 	err := unix.MoveMount(-1, "", -1, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH|moveMountBeneath)
-	return err == unix.EBADF
+	return errors.Is(err, unix.EBADF)
 }
