@@ -1,7 +1,5 @@
 package rig
 
-import "slices"
-
 // A Suite is one Debian release whose systemd the tests run under.
 type Suite struct {
 	Name string // Debian's code name
@@ -27,10 +25,14 @@ func (s Suite) String() string { return s.Name }
 // packages is what every root has beyond Debian's essential set. Libraries that systemd loads with dlopen
 // are only Recommends there, so they are named.
 func (s Suite) packages() []string {
-	return slices.Clone([]string{
+	all := []string{
 		"systemd", "systemd-sysv", "systemd-container", "dbus", "libnss-systemd",
 		"libseccomp2", "libkmod2", "libcryptsetup12",
 		"util-linux", "mount", "libcap2-bin",
 		"nginx", "openssh-server",
-	})
+	}
+	if s == Forky { // what makes images there is the oracle for ours
+		all = append(all, "systemd-repart", "erofs-utils", "squashfs-tools", "cryptsetup-bin", "openssl")
+	}
+	return all
 }
