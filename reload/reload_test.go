@@ -30,6 +30,7 @@ type child struct {
 	Dirs   state.Dirs
 	Point  string
 	Limits nsmount.Limits
+	Bind   []string // a start binds the first on the second at Point
 }
 
 const envChild = "RELOADTEST_CHILD"
@@ -55,6 +56,12 @@ func (c child) do() error {
 			if err := os.Setenv(name, value); err != nil {
 				return err
 			}
+		}
+		c.Run.Hook = func(point string) error {
+			if point == c.Point {
+				return nsmounttest.Mount(c.Bind[0], c.Bind[1], "", syscall.MS_BIND)
+			}
+			return nil
 		}
 		return Run(context.Background(), *c.Run)
 	}
@@ -515,5 +522,25 @@ func TestStartIsChecked(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "looked at bad") || !strings.Contains(string(out), "there is none to start with") {
 		t.Errorf("a first start with a bad version: %v, %q", err, out)
+	}
+}
+
+// TestMountedWhileStarting has something mounted below a hierarchy after the survey: the
+// start carries it all the same.
+func TestMountedWhileStarting(t *testing.T) {
+	b := newBed(t)
+	if err := os.MkdirAll(b.dir+"/late", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(b.dir+"/late/file", []byte("late"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := b.options()
+	nsmounttest.Unmount(t, "/usr/local")
+	b.svc = nsmounttest.StartCommand(t, child{Run: &o, Point: "before settle", Bind: []string{b.dir + "/late", "/usr/local"}}.command(t))
+	b.want("1")
+	b.whole()
+	if got := b.svc.Read("/usr/local/file"); got != "late" {
+		t.Errorf("below the new tree: %q, want what was mounted meanwhile", got)
 	}
 }

@@ -64,6 +64,8 @@ type start struct {
 	own     string // unit that we were started for
 	name    string
 	host    *nsmount.Namespace
+	ns      *os.File // the namespace that we were started in
+	live    *nsmount.Namespace
 	lock    *state.Lock
 }
 
@@ -145,6 +147,9 @@ func (s *start) prepare(ctx context.Context) (p prepared, err error) {
 		return p, &ExitError{ExitNamespace, err}
 	}
 	if p.made, err = steps.Do(ctx, run, "check", s.check(p.is, p.user, p.made)); err != nil {
+		return p, &ExitError{ExitNamespace, err}
+	}
+	if _, err = steps.Do(ctx, run, "settle", s.settle(p.made)); err != nil {
 		return p, &ExitError{ExitNamespace, err}
 	}
 	return p, nil
@@ -294,27 +299,34 @@ func (s *start) user(is *situation) steps.Step[*identity] {
 
 func (s *start) survey(is *situation) steps.Step[*hierarchy.View] {
 	return steps.Step[*hierarchy.View]{Do: func(ctx context.Context) (*hierarchy.View, error) {
-		ns, err := os.Open("/proc/thread-self/ns/mnt")
-		if err != nil {
+		if err := s.openLive(ctx); err != nil {
 			return nil, err
 		}
-		defer ns.Close()
-		live, err := nsmount.Here()
-		if err != nil {
-			return nil, err
-		}
-		defer live.Close()
-		if !s.systemd {
-			if err := notInChroot(ctx, ns, live); err != nil {
-				return nil, err
-			}
-		}
-		v, err := hierarchy.Take(ctx, ns, live, hierarchy.Options{Hierarchies: is.settings.Hierarchies, Limits: s.Limits})
+		v, err := hierarchy.Take(ctx, s.ns, s.live, hierarchy.Options{Hierarchies: is.settings.Hierarchies, Limits: s.Limits})
 		if err == nil {
 			s.run.Own(v)
 		}
 		return v, err
 	}}
+}
+
+// openLive opens the namespace that the hierarchies are surveyed in.
+func (s *start) openLive(ctx context.Context) (err error) {
+	if s.live != nil {
+		return nil
+	}
+	if s.ns, err = os.Open("/proc/self/ns/mnt"); err != nil {
+		return err
+	}
+	s.run.Own(s.ns)
+	if s.live, err = nsmount.Here(); err != nil {
+		return err
+	}
+	s.run.Own(s.live)
+	if s.systemd {
+		return nil
+	}
+	return notInChroot(ctx, s.ns, s.live)
 }
 
 func (s *start) pick(is *situation) steps.Step[[]*extension.Picked] {
@@ -361,6 +373,14 @@ func (s *start) stage(is *situation, v *hierarchy.View, all *opened) steps.Step[
 		s.run.Own(m)
 		m.staged, err = hierarchy.Stage(ctx, v, m.layers.wanted, len(is.settings.ReloadCheck) > 0)
 		return m, err
+	}}
+}
+
+// settle looks once more at what is mounted below the hierarchies: a check may have
+// taken a while.
+func (s *start) settle(m *made) steps.Step[struct{}] {
+	return steps.Step[struct{}]{Do: func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, m.settle(ctx, s.ns, s.live, s.run.Own)
 	}}
 }
 

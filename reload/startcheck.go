@@ -54,11 +54,6 @@ func identities(all *opened) []string {
 // rehearse runs the check in a copy of our own namespace, as the user that the
 // command will have.
 func (s *start) rehearse(ctx context.Context, is *situation, who *identity, m *made) error {
-	ns, err := os.Open("/proc/thread-self/ns/mnt")
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
 	self, err := service.Open(os.Getpid())
 	if err != nil {
 		return err
@@ -73,7 +68,7 @@ func (s *start) rehearse(ctx context.Context, is *situation, who *identity, m *m
 		c := who.user.Credential(status.Credential)
 		in.Credential = &c
 	}
-	return rehearseIn(ctx, ns, m.staged, is.settings.ReloadCheck, in, func(text string) { s.warn(text) })
+	return rehearseIn(ctx, s.ns, m.staged, is.settings.ReloadCheck, in, func(text string) { s.warn(text) })
 }
 
 // refuse remembers the extensions that the last good set did not have, and that this

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path"
 	"time"
 
@@ -146,12 +148,12 @@ func shows(v *hierarchy.View, g state.Generation) bool {
 
 func (t *transaction) open(is *situation, v *hierarchy.View, picked []*extension.Picked) steps.Step[*opened] {
 	return steps.Step[*opened]{Do: func(ctx context.Context) (all *opened, err error) {
-		os, err := osOf(v)
+		osRelease, err := osOf(v)
 		if err != nil {
 			return nil, err
 		}
 		err = t.host.Do(ctx, func() (err error) {
-			all, err = openAll(is.settings, picked, os)
+			all, err = openAll(is.settings, picked, osRelease)
 			return err
 		})
 		if err != nil {
@@ -239,7 +241,7 @@ const maxRestage = 5
 func (t *transaction) exchange(target *target, m *made) steps.Step[*made] {
 	return steps.Step[*made]{
 		Do: func(ctx context.Context) (*made, error) {
-			if err := t.settle(ctx, target, m); err != nil {
+			if err := m.settle(ctx, target.ns, target.live, t.run.Own); err != nil {
 				return nil, err
 			}
 			if err := t.show(ctx, target, m); err != nil {
@@ -275,18 +277,18 @@ func (t *transaction) show(ctx context.Context, target *target, m *made) error {
 }
 
 // settle looks at the carried mounts once more, and stages again as long as they
-// change.
-func (t *transaction) settle(ctx context.Context, target *target, m *made) error {
+// change. Every view that it takes is handed to own.
+func (m *made) settle(ctx context.Context, ns *os.File, live *nsmount.Namespace, own func(io.Closer)) error {
 	for range maxRestage {
-		same, err := m.view.Unchanged(target.live)
+		same, err := m.view.Unchanged(live)
 		if err != nil || same {
 			return err
 		}
-		v, err := m.view.Again(ctx, target.ns, target.live)
+		v, err := m.view.Again(ctx, ns, live)
 		if err != nil {
 			return err
 		}
-		t.run.Own(v)
+		own(v)
 		staged, err := hierarchy.Stage(ctx, v, m.layers.wanted, false)
 		if err != nil {
 			return err

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -71,6 +73,24 @@ func run(m *testing.M) int {
 		code = 1
 	}
 	return code
+}
+
+// Mount mounts where the calling process is, as mount(2).
+func Mount(source, target, fsType string, flags uintptr) error {
+	if err := unix.Mount(source, target, fsType, flags, ""); err != nil {
+		return fmt.Errorf("mount %q on %q: %w", source, target, err)
+	}
+	return nil
+}
+
+// Unmount undoes Mount when the test ends.
+func Unmount(t testing.TB, target string) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := unix.Unmount(target, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount %q: %v", target, err)
+		}
+	})
 }
 
 // Mounts lists the mount table, without the ids.
