@@ -287,7 +287,7 @@ func (v *View) replace(ctx context.Context, s *Survey, c *Carried, own, below ca
 	if c.FromBase {
 		return fmt.Errorf("carry mount %q: its source %q was removed from the host: mount it again there", gone.Point, source)
 	}
-	return own.ns.Do(ctx, func() error { return c.readContent(own.dir, gone.Point) })
+	return own.ns.Do(ctx, func() error { return v.readContent(c, own.dir, gone.Point) })
 }
 
 // deletedMount finds the mount again that c was made from.
@@ -352,8 +352,8 @@ func (v *View) bindAt(c *Carried, m *nsmount.Mount, at string) error {
 
 // readContent reads the file that a mount still shows although its source is
 // gone.
-func (c *Carried) readContent(dir *os.File, point string) error {
-	f, err := nsmount.OpenBelow(dir, c.Path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+func (v *View) readContent(c *Carried, dir *os.File, point string) error {
+	f, err := nsmount.OpenBelow(dir, c.Path, unix.O_PATH)
 	if err != nil {
 		return fmt.Errorf("carry mount %q: its source was removed: %w", point, err)
 	}
@@ -361,7 +361,7 @@ func (c *Carried) readContent(dir *os.File, point string) error {
 	if err := unix.Fstat(int(f.Fd()), &c.stat); err != nil {
 		return err
 	}
-	c.content, err = readRegular(f, maxCopy)
+	c.content, err = v.readRegular(f, maxCopy)
 	if err != nil {
 		return fmt.Errorf("carry mount %q: its source was removed, and it cannot be copied: %w", point, err)
 	}

@@ -2,6 +2,7 @@ package hierarchy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -57,6 +58,68 @@ func TestLinkedHierarchyStaysInside(t *testing.T) {
 	if _, err := os.Stat(f.dir + "/outside/version"); err == nil {
 		t.Error("the overlay lies over a directory outside the service's root")
 	}
+}
+
+// opened watches a file and returns how often it was opened since.
+func opened(t testing.TB, path string) func() int {
+	t.Helper()
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_OPEN); err != nil {
+		t.Fatal(err)
+	}
+	return func() int {
+		n, err := unix.Read(fd, make([]byte, 4096))
+		if err != nil && !errors.Is(err, unix.EAGAIN) {
+			t.Fatal(err)
+		}
+		return max(0, n) / unix.SizeofInotifyEvent
+	}
+}
+
+// TestDevicesAreNotOpened: where a regular file is expected, a service puts a device
+// node. To open one does something, with a tape or a watchdog for one.
+func TestDevicesAreNotOpened(t *testing.T) {
+	mknod := func(f *fixture, path string) string {
+		f.t.Helper()
+		if err := unix.Mknod(f.dir+"/root"+path, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))); err != nil {
+			f.t.Fatal(err)
+		}
+		return f.dir + "/root" + path
+	}
+	for _, hierarchies := range [][]string{{"/etc"}, {"/usr", "/etc"}} {
+		var asked func() int
+		f := newFixture(t, nsmounttest.Options{}, func(f *fixture) { asked = opened(f.t, mknod(f, "/etc/os-release")) })
+		_, err := f.take(hierarchies...)
+		if err == nil || !strings.Contains(err.Error(), `read "/etc/os-release" of the service's root: not a regular file (Dc---------)`) {
+			t.Errorf("a device as os-release: %v", err)
+		}
+		if n := asked(); n != 0 {
+			t.Errorf("the device was opened %d times", n)
+		}
+	}
+	t.Run("under a carried mount", func(t *testing.T) {
+		var asked func() int
+		f := newFixture(t, nsmounttest.Options{}, func(f *fixture) { asked = opened(f.t, mknod(f, "/src/device")) })
+		f.exchange("L1")
+		f.svc.Mount("/src/device", "/etc/secret", "", unix.MS_BIND, "")
+		if err := os.Rename(f.dir+"/root/src/null", f.dir+"/root/src/device"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(f.dir + "/root/src/device"); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := f.stage("L2")
+		if err == nil || !strings.Contains(err.Error(), `carry mount "/etc/secret": its source was removed, and it cannot be copied: not a regular file`) {
+			t.Errorf("a device whose node was removed: %v", err)
+		}
+		if n := asked(); n != 0 {
+			t.Errorf("the device was opened %d times", n)
+		}
+	})
 }
 
 // TestMountStorm mounts and unmounts below the hierarchy all the time: each try

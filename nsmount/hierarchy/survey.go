@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -88,6 +89,7 @@ type View struct {
 
 	options Options
 	owned   []*nsmount.Tree
+	fds     *os.File // our own /proc/self/fd, while a survey is made: in its namespace a service may have another
 }
 
 // Options says what to look at.
@@ -144,6 +146,11 @@ func Take(ctx context.Context, ns *os.File, live *nsmount.Namespace, o Options) 
 // survey looks at all hierarchies in the live namespace, then at all of their
 // bases: the quick way (bare), else in a peeled copy.
 func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace) error {
+	var err error
+	if v.fds, err = os.Open("/proc/self/fd"); err != nil {
+		return err
+	}
+	defer v.fds.Close()
 	table, err := live.Table()
 	if err != nil {
 		return err
@@ -415,14 +422,14 @@ var osReleaseDirs = [...]string{"/etc", "/usr/lib"}
 func (v *View) readOSRelease(open func(path string, flags int) (*os.File, error)) error {
 	for _, d := range osReleaseDirs {
 		p := d + "/os-release"
-		f, err := open(p, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+		f, err := open(p, unix.O_PATH)
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("open os-release of the service's root: %w", err)
 		}
-		data, err := readRegular(f, maxOSRelease)
+		data, err := v.readRegular(f, maxOSRelease)
 		f.Close()
 		if err != nil {
 			return fmt.Errorf("read %q of the service's root: %w", p, err)
@@ -433,7 +440,10 @@ func (v *View) readOSRelease(open func(path string, flags int) (*os.File, error)
 	return nil
 }
 
-func readRegular(f *os.File, limit int64) ([]byte, error) {
+// readRegular reads the file that f, an O_PATH descriptor, stands for. It is opened
+// once it is known to be a regular file: opening a device, a tape say, does
+// something.
+func (v *View) readRegular(f *os.File, limit int64) ([]byte, error) {
 	fi, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -441,8 +451,15 @@ func readRegular(f *os.File, limit int64) ([]byte, error) {
 	if !fi.Mode().IsRegular() {
 		return nil, fmt.Errorf("not a regular file (%s)", fi.Mode().Type())
 	}
-	if fi.Size() > limit {
-		return nil, fmt.Errorf("%d bytes, at most %d are read", fi.Size(), limit)
+	fd, err := unix.Openat(int(v.fds.Fd()), strconv.Itoa(int(f.Fd())), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
 	}
-	return io.ReadAll(io.LimitReader(f, limit+1))
+	content := os.NewFile(uintptr(fd), f.Name())
+	defer content.Close()
+	data, err := io.ReadAll(io.LimitReader(content, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("more than the %d bytes that are read", limit)
+	}
+	return data, err
 }
