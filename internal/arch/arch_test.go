@@ -65,10 +65,10 @@ func helper(dir string) bool { return strings.HasSuffix(dir, "test") }
 
 // stdOnly are the packages that import the standard library and nothing else: what
 // they do can be read without knowing the kernel.
-var stdOnly = []string{"unitfile", "extension/version", "image/gpt", "image/policy", "image/probe", "internal/steps", "internal/buildinfo", "internal/textdiff"}
+var stdOnly = []string{"unitfile", "extension/version", "image/gpt", "image/policy", "image/probe", "image/verity", "internal/steps", "internal/buildinfo", "internal/textdiff"}
 
 // pure are those of them that look at bytes and never at files.
-var pure = []string{"extension/version", "image/gpt", "image/policy", "image/probe", "internal/steps", "internal/textdiff"}
+var pure = []string{"extension/version", "image/gpt", "image/policy", "image/probe", "image/verity", "internal/steps", "internal/textdiff"}
 
 // onlyIn says which packages may import what comes from outside, and why.
 var onlyIn = []struct {
