@@ -3,7 +3,7 @@
 # make test       installs what the tests need and runs all of them (root)
 # make help       lists the rest
 
-.PHONY: build demo test unit rig bench fuzz lint clean clean-rig have-go root-only test-deps help
+.PHONY: build demo test unit race rig bench fuzz lint clean clean-rig have-go root-only test-deps help
 .DEFAULT_GOAL := build
 
 export CGO_ENABLED ?= 0
@@ -36,10 +36,14 @@ test: root-only test-deps ## all tests, under real systemds too (root; cold cach
 	EXTEXEC_REQUIRE_RIG=1 $(GO) test -timeout 30m $(UNIT) || rc=1; \
 	EXTEXEC_REQUIRE_RIG=1 $(GO) test -p 1 -timeout 30m $(INTEGRATION) || rc=1; \
 	for pkg in $(CGO_TESTS); do CGO_ENABLED=1 EXTEXEC_REQUIRE_RIG=1 $(GO) test $$pkg || rc=1; done; \
+	$(MAKE) --no-print-directory race || rc=1; \
 	exit $$rc
 
 unit: ## the tests beside the code; without root the ones that need it are skipped
 	$(GO) test $(UNIT)
+
+race: root-only test-deps ## what goes on after it was given up, under the race detector (root)
+	CGO_ENABLED=1 EXTEXEC_REQUIRE_RIG=1 $(GO) test -race -run 'TestDo|TestSurveyThatIsGivenUp|TestHanging' ./nsmount ./nsmount/hierarchy
 
 rig: root-only test-deps ## only the tests under real systemds (root)
 	EXTEXEC_REQUIRE_RIG=1 $(GO) test -p 1 -timeout 30m $(INTEGRATION)

@@ -3,9 +3,10 @@ package nsmount
 import (
 	"errors"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/internal/lookup"
 )
 
 // Attach mounts the tree on what at shows, on top of anything that is mounted
@@ -25,9 +26,11 @@ func (t *Tree) AttachBeneath(at *os.File) error {
 }
 
 func (t *Tree) move(at *os.File, flags int) error {
-	err := unix.MoveMount(int(t.f.Fd()), "", int(at.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH|flags)
-	runtime.KeepAlive(t.f)
-	runtime.KeepAlive(at)
+	err := lookup.Use(t.f, func(from int) error {
+		return lookup.Use(at, func(to int) error {
+			return unix.MoveMount(from, "", to, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH|flags)
+		})
+	})
 	if err != nil {
 		name := ""
 		if flags&moveMountBeneath != 0 {
@@ -35,7 +38,7 @@ func (t *Tree) move(at *os.File, flags int) error {
 		}
 		return &OpError{Op: "move_mount", Target: at.Name(), Flags: name, Err: err}
 	}
-	t.attached = true
+	t.attached.Store(true)
 	return nil
 }
 
@@ -45,10 +48,9 @@ func (t *Tree) move(at *os.File, flags int) error {
 // umount2(2) takes a path, and the only path that means a descriptor whatever
 // happens around it is the working directory.
 func DetachTop(at *os.File) error {
-	if err := unix.Fchdir(int(at.Fd())); err != nil {
+	if err := lookup.Use(at, unix.Fchdir); err != nil {
 		return &OpError{Op: "fchdir", Target: at.Name(), Err: err}
 	}
-	runtime.KeepAlive(at)
 	if err := unix.Unmount(".", unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 		return &OpError{Op: "umount2", Target: at.Name(), Flags: "detach", Err: err}
 	}

@@ -3,10 +3,11 @@ package nsmount
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/internal/lookup"
 )
 
 // What golang.org/x/sys/unix lacks.
@@ -79,8 +80,7 @@ func (c *fsContext) fail(op string, err error) error {
 
 // setAttr is mount_setattr(2) on what f shows.
 func setAttr(f *os.File, flags uint, attr *unix.MountAttr) error {
-	err := unix.MountSetattr(int(f.Fd()), "", flags|unix.AT_EMPTY_PATH, attr)
-	runtime.KeepAlive(f)
+	err := lookup.Use(f, func(fd int) error { return unix.MountSetattr(fd, "", flags|unix.AT_EMPTY_PATH, attr) })
 	if err != nil {
 		return &OpError{Op: "mount_setattr", Target: f.Name(), Flags: fmt.Sprintf("set %v clear %v propagation %#x",
 			Attr(attr.Attr_set), Attr(attr.Attr_clr), attr.Propagation), Err: err}

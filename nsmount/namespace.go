@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -128,23 +129,54 @@ func (n *Namespace) serve() {
 	}
 }
 
-// Do runs f on the namespace's thread and returns its error. When ctx ends
-// first, Do returns without waiting: the thread may hang in a lookup on a file
-// system that the service serves itself (FUSE), and what f does later has no
-// reader any more.
-func (n *Namespace) Do(ctx context.Context, f func() error) error {
-	result := make(chan error, 1)
-	select {
-	case n.work <- func() { result <- f() }:
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the namespace thread: %w", ctx.Err())
+// Do is the function [Do] where nothing but an error comes back.
+func (n *Namespace) Do(ctx context.Context, f func() error) error { return doError(ctx, n, f) }
+
+func (n *Namespace) queue() chan<- func() { return n.work }
+
+// A Thread is one that [Do] can run a function on: that of a [Namespace], or of a
+// [Scratch].
+type Thread interface{ queue() chan<- func() }
+
+// Do runs f on the thread and returns what it returns. When ctx ends first, Do
+// returns without waiting: the thread may hang in a lookup on a file system that the
+// service serves itself (FUSE). f then goes on for as long as the process lives, so it
+// writes to nothing that its caller knows: what it makes it returns. What comes too
+// late is closed, where it is an io.Closer. The files that f is given may be closed
+// meanwhile; the functions of this package bear that.
+func Do[T any](ctx context.Context, on Thread, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var none T
+	results := make(chan result)
+	work := func() {
+		value, err := f()
+		select {
+		case results <- result{value, err}:
+		case <-ctx.Done(): // the caller has gone, or goes now
+			if late, ok := any(value).(io.Closer); ok && err == nil {
+				_ = late.Close()
+			}
+		}
 	}
 	select {
-	case err := <-result:
-		return err
+	case on.queue() <- work:
 	case <-ctx.Done():
-		return fmt.Errorf("wait for a call in the mount namespace (a file system there may hang): %w", ctx.Err())
+		return none, fmt.Errorf("wait for the namespace thread: %w", ctx.Err())
 	}
+	select {
+	case r := <-results:
+		return r.value, r.err
+	case <-ctx.Done():
+		return none, fmt.Errorf("wait for a call in the mount namespace (a file system there may hang): %w", ctx.Err())
+	}
+}
+
+func doError(ctx context.Context, on Thread, f func() error) error {
+	_, err := Do(ctx, on, func() (struct{}, error) { return struct{}{}, f() })
+	return err
 }
 
 // Close ends the thread. It does not wait for a call that hangs.
@@ -245,6 +277,22 @@ func OpenBelow(dir *os.File, rel string, flags int) (*os.File, error) {
 	return lookup.Open(dir, rel, flags, lookup.Beneath)
 }
 
+// Reopen opens for reading what f, an O_PATH descriptor, stands for. fds is this
+// process's own /proc/self/fd: on a thread in a namespace, another may stand there.
+func Reopen(f, fds *os.File) (*os.File, error) {
+	var fd int
+	err := lookup.Use(f, func(number int) error {
+		return lookup.Use(fds, func(dir int) (err error) {
+			fd, err = unix.Openat(dir, strconv.Itoa(number), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: f.Name(), Err: err}
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
 // Location is where a descriptor stands.
 type Location struct {
 	Mount int  // id of the mount that it lies on, as in its namespace's table
@@ -257,8 +305,9 @@ type Location struct {
 func Locate(f *os.File) (Location, error) {
 	var st unix.Statx_t
 	const flags = unix.AT_EMPTY_PATH | unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT | unix.AT_STATX_DONT_SYNC
-	err := unix.Statx(int(f.Fd()), "", flags, unix.STATX_MNT_ID|unix.STATX_TYPE, &st)
-	runtime.KeepAlive(f)
+	err := lookup.Use(f, func(fd int) error {
+		return unix.Statx(fd, "", flags, unix.STATX_MNT_ID|unix.STATX_TYPE, &st)
+	})
 	if err != nil {
 		return Location{}, &OpError{Op: "statx", Target: f.Name(), Err: err}
 	}

@@ -354,3 +354,46 @@ func TestLockedTree(t *testing.T) {
 		t.Errorf("the locking child is left: %s", kids)
 	}
 }
+
+// late is a value that says when it was closed.
+type late chan struct{}
+
+func (l late) Close() error { close(l); return nil }
+
+// TestDoSharesNothing gives up on calls that then go on: what one returns too late is
+// closed, and a file that it uses may be closed meanwhile. The race detector sees the
+// rest: make race.
+func TestDoSharesNothing(t *testing.T) {
+	nsmounttest.Root(t)
+	ns, err := nsmount.Here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hang, closed, used := make(chan struct{}), make(late), make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	value, err := nsmount.Do(ctx, ns, func() (late, error) {
+		cancel()
+		<-hang
+		_, err := nsmount.CloneDir(dir, false, 0)
+		used <- err
+		return closed, nil
+	})
+	if !errors.Is(err, context.Canceled) || value != nil {
+		t.Errorf("got %v and the error %v, want nothing and context.Canceled", value, err)
+	}
+	if err := dir.Close(); err != nil {
+		t.Error(err)
+	}
+	close(hang)
+	if err := <-used; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the call used a closed file: %v, want os.ErrClosed", err)
+	}
+	<-closed
+	if err := ns.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -89,8 +89,10 @@ func (s *Scratch) layBench() error {
 // Close dissolves the namespace and all that is attached in it.
 func (s *Scratch) Close() error { return errors.Join(s.ns.Close(), s.bench.Close()) }
 
-// Do runs f on the scratch namespace's thread.
-func (s *Scratch) Do(ctx context.Context, f func() error) error { return s.ns.Do(ctx, f) }
+// Do is the function [Do] where nothing but an error comes back.
+func (s *Scratch) Do(ctx context.Context, f func() error) error { return doError(ctx, s, f) }
+
+func (s *Scratch) queue() chan<- func() { return s.ns.work }
 
 // Spot is a place on the bench with a tree attached.
 type Spot struct {
@@ -124,15 +126,15 @@ func (s *Scratch) Attach(t *Tree) (*Spot, error) {
 // a file.
 func (s *Scratch) place(name string, t *Tree) (*os.File, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(t.f.Fd()), &st); err != nil {
+	if err := lookup.Use(t.f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
 		return nil, &OpError{Op: "fstat", Target: t.f.Name(), Err: err}
 	}
-	var err error
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		err = unix.Mkdirat(int(s.bench.Fd()), name, 0o700)
-	} else {
-		err = unix.Mknodat(int(s.bench.Fd()), name, unix.S_IFREG|0o600, 0)
-	}
+	err := lookup.Use(s.bench, func(bench int) error {
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return unix.Mkdirat(bench, name, 0o700)
+		}
+		return unix.Mknodat(bench, name, unix.S_IFREG|0o600, 0)
+	})
 	if err != nil {
 		return nil, &OpError{Op: "make place", Target: name, Err: err}
 	}
@@ -145,7 +147,11 @@ func (s *Scratch) place(name string, t *Tree) (*os.File, error) {
 func (s *Scratch) CopyFile(content []byte, mode uint32, uid, gid int) (*Tree, error) {
 	name := "file" + strconv.Itoa(s.spots)
 	s.spots++
-	fd, err := unix.Openat(int(s.bench.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, mode)
+	var fd int
+	err := lookup.Use(s.bench, func(bench int) (err error) {
+		fd, err = unix.Openat(bench, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, mode)
+		return err
+	})
 	if err != nil {
 		return nil, &OpError{Op: "open", Target: name, Err: err}
 	}
@@ -203,7 +209,7 @@ func (s *Scratch) mountOverlayByPath(o Overlay) (*Tree, error) {
 	}
 	name := "overlay" + strconv.Itoa(s.spots)
 	s.spots++
-	if err := unix.Mkdirat(int(s.bench.Fd()), name, 0o700); err != nil {
+	if err := lookup.Use(s.bench, func(bench int) error { return unix.Mkdirat(bench, name, 0o700) }); err != nil {
 		return nil, &OpError{Op: "mkdir", Target: name, Err: err}
 	}
 	place, err := lookup.Open(s.bench, name, unix.O_PATH, lookup.Beneath)

@@ -3,7 +3,7 @@ package nsmount
 import (
 	"fmt"
 	"os"
-	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -14,7 +14,7 @@ import (
 // may be attached once, in any namespace. It owns its file descriptor.
 type Tree struct {
 	f        *os.File
-	attached bool
+	attached atomic.Bool // who has given up waiting for that may ask, see Do
 }
 
 func newTree(fd int, what string) *Tree {
@@ -42,7 +42,7 @@ func Gather(trees []*Tree) {
 		// What is attached to a shared mount appears on all of its peers, which for
 		// a clone are the host's mounts. So each has to be private before another
 		// comes near it.
-		if t.attached || t.SetPropagation(Private, false) != nil {
+		if t.attached.Load() || t.SetPropagation(Private, false) != nil {
 			continue
 		}
 		if first == nil {
@@ -138,8 +138,11 @@ func clone(f *os.File, recursive bool) (*Tree, error) {
 	if recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	fd, err := unix.OpenTree(int(f.Fd()), "", flags)
-	runtime.KeepAlive(f)
+	var fd int
+	err := lookup.Use(f, func(from int) (err error) {
+		fd, err = unix.OpenTree(from, "", flags)
+		return err
+	})
 	if err != nil {
 		return nil, &OpError{Op: "open_tree", Target: f.Name(), Flags: "clone", Err: err}
 	}

@@ -21,14 +21,13 @@ func notInChroot(ctx context.Context, ns *os.File, live *nsmount.Namespace) erro
 	defer there.Close()
 	var roots [2]nsmount.Location
 	for i, n := range []*nsmount.Namespace{live, there} {
-		err := n.Do(ctx, func() error {
+		roots[i], err = nsmount.Do(ctx, n, func() (nsmount.Location, error) {
 			root, err := nsmount.OpenInRoot("/", unix.O_PATH|unix.O_DIRECTORY)
 			if err != nil {
-				return err
+				return nsmount.Location{}, err
 			}
 			defer root.Close()
-			roots[i], err = nsmount.Locate(root)
-			return err
+			return nsmount.Locate(root)
 		})
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
 	"github.com/extexec/extexec/reload/state"
 )
@@ -185,7 +186,21 @@ type remembered interface {
 	Memory() (*state.Memory, error)
 }
 
-// read finds out what is asked for, and what is recorded. Must run in the host view.
+// readSituation finds out what is asked for, and what is recorded. On an error it
+// returns how far it got. Must run in the host view.
+func readSituation(name string, from remembered) (*situation, error) {
+	is := &situation{unit: name}
+	return is, is.read(name, from)
+}
+
+// warnings are those of the settings, as far as they were read.
+func (is *situation) warnings() []string {
+	if is == nil {
+		return nil
+	}
+	return is.settings.Warnings
+}
+
 func (is *situation) read(name string, from remembered) (err error) {
 	is.record, err = from.Load()
 	if noRecord(err) {
@@ -205,18 +220,24 @@ func (is *situation) read(name string, from remembered) (err error) {
 // read reads without the lock.
 func (p *planner) read(s *subject) steps.Step[*situation] {
 	return steps.Step[*situation]{Do: func(ctx context.Context) (*situation, error) {
-		is := &situation{unit: s.name}
-		err := p.host.Do(ctx, func() error {
-			u, err := p.Dirs.Unit(s.name)
-			if err != nil {
-				return err
-			}
+		u, err := p.Dirs.Unit(s.name)
+		if err != nil {
+			return nil, err
+		}
+		busy, err := nsmount.Do(ctx, p.host, func() (string, error) {
 			if pid, held := u.Holder(); held {
-				p.addWarning(fmt.Sprintf("a reload is at work (process %d): afterwards this is out of date", pid))
+				return fmt.Sprintf("a reload is at work (process %d): afterwards this is out of date", pid), nil
 			}
-			return is.read(s.name, u)
+			return "", nil
 		})
-		p.res.Warnings = append(p.res.Warnings, is.settings.Warnings...)
+		if busy != "" {
+			p.addWarning(busy)
+		}
+		if err != nil {
+			return nil, err
+		}
+		is, err := nsmount.Do(ctx, p.host, func() (*situation, error) { return readSituation(s.name, u) })
+		p.res.Warnings = append(p.res.Warnings, is.warnings()...)
 		return is, err
 	}}
 }
@@ -232,7 +253,7 @@ func (p *planner) lived(ctx context.Context, is *situation) <-chan []*extension.
 		host, err := hostView(startedBySystemd())
 		if err == nil {
 			// What is missing is told of by what it is missing for.
-			_ = host.Do(ctx, func() error { picked, _ = pickRecorded(current); return nil })
+			picked, _ = nsmount.Do(ctx, host, func() ([]*extension.Picked, error) { return pickRecorded(current) })
 			_ = host.Close()
 		}
 		result <- picked

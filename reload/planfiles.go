@@ -141,18 +141,21 @@ func (f *filePlanner) openFormer(ctx context.Context, is *situation, v *hierarch
 	if err != nil {
 		return err
 	}
-	return f.host.Do(ctx, func() error {
-		for _, p := range rest {
-			e, err := extension.Open(p, extension.OpenOptions{OS: os, Policy: is.settings.Policy, RequireSignature: is.settings.RequireSignature})
-			if err != nil {
-				f.note("what is live can no longer be opened: %v", err)
-				continue
-			}
-			f.run.Own(e)
-			f.live[p.Identity] = e
+	for _, p := range rest {
+		e, err := nsmount.Do(ctx, f.host, func() (*extension.Opened, error) {
+			return extension.Open(p, extension.OpenOptions{OS: os, Policy: is.settings.Policy, RequireSignature: is.settings.RequireSignature})
+		})
+		if ctx.Err() != nil {
+			return err
 		}
-		return nil
-	})
+		if err != nil {
+			f.note("what is live can no longer be opened: %v", err)
+			continue
+		}
+		f.run.Own(e)
+		f.live[p.Identity] = e
+	}
+	return nil
 }
 
 func (f *filePlanner) note(format string, args ...any) {
@@ -271,11 +274,10 @@ func (f *filePlanner) before(s *hierarchy.Survey, current state.Generation) (*st
 
 // liveView clones what the service sees of a hierarchy.
 func (f *filePlanner) liveView(ctx context.Context, running *target, s *hierarchy.Survey) (*stack, error) {
-	b := &stack{names: []string{endLive}}
-	err := running.live.Do(ctx, func() error {
+	tree, err := nsmount.Do(ctx, running.live, func() (*nsmount.Tree, error) {
 		dir, err := nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer dir.Close()
 		tree, err := nsmount.CloneDir(dir, false, 0)
@@ -283,15 +285,13 @@ func (f *filePlanner) liveView(ctx context.Context, running *target, s *hierarch
 			// Its mounts are locked to it: they come along, and are passed over.
 			tree, err = nsmount.CloneDir(dir, true, 0)
 		}
-		if err != nil {
-			return err
-		}
-		b.close, b.Layers = append(b.close, tree), []*os.File{tree.File()}
-		return nil
+		return tree, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look at what the service sees of %q: %w", s.Path, err)
 	}
+	b := &stack{names: []string{endLive}, close: []io.Closer{tree}}
+	b.Layers = []*os.File{tree.File()}
 	return b, nil
 }
 

@@ -228,11 +228,7 @@ func (t *transaction) restore(ctx context.Context, is *situation, running *targe
 	if err != nil {
 		return err
 	}
-	var picked []*extension.Picked
-	err = t.host.Do(ctx, func() (err error) {
-		picked, err = pickRecorded(is.record.Current)
-		return err
-	})
+	picked, err := nsmount.Do(ctx, t.host, func() ([]*extension.Picked, error) { return pickRecorded(is.record.Current) })
 	if err != nil {
 		return err
 	}

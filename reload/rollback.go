@@ -31,38 +31,45 @@ type back struct {
 	left, to state.Generation // settled by the pick
 }
 
-// pickBack picks what the generation that is gone back to had.
-func (t *transaction) pickBack(is *situation) ([]*extension.Picked, error) {
-	history, err := t.lock.History()
+// wayBack is a way that was found, and what the generation had that it leads to.
+type wayBack struct {
+	back
+	picked []*extension.Picked
+}
+
+// pick finds the generation to go back to, and picks what it had. Must run in the
+// host view.
+func (b back) pick(lock *state.Lock, is *situation, name string) (wayBack, error) {
+	none := wayBack{}
+	history, err := lock.History()
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	t.back.left = is.record.Current
+	b.left = is.record.Current
 	if is.record.Current.Number == 0 {
 		// Systemd has started the unit since, with the newest that there was.
 		now, err := pickAll(is.settings, &state.Memory{}, pickRules{force: true, anyPath: is.flags.AnyPath})
 		if err != nil {
-			return nil, err
+			return none, err
 		}
-		t.back.left = state.Generation{Extensions: attemptOf(now.picked)}
+		b.left = state.Generation{Extensions: attemptOf(now.picked)}
 	}
-	if t.back.to, err = t.back.choose(history, is.memory, t.res.Name); err != nil {
-		return nil, err
+	if b.to, err = b.choose(history, is.memory, name); err != nil {
+		return none, err
 	}
-	t.res.Back = t.back.to.Number
-	picked, err := pickRecorded(t.back.to)
+	picked, err := pickRecorded(b.to)
 	if err != nil {
-		return nil, fmt.Errorf("%w; or go back to another generation: extexec history %s", err, t.res.Name)
+		return none, fmt.Errorf("%w; or go back to another generation: extexec history %s", err, name)
 	}
 	for _, p := range picked {
 		if is.flags.AnyPath {
 			break
 		}
 		if err := trusted(p); err != nil {
-			return nil, err
+			return none, err
 		}
 	}
-	return picked, nil
+	return wayBack{b, picked}, nil
 }
 
 // choose finds the generation to go back to.

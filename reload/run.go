@@ -189,14 +189,13 @@ func ownUnit() (string, error) {
 }
 
 func (s *start) takeLock() steps.Step[*state.Lock] {
-	return steps.Step[*state.Lock]{Do: func(ctx context.Context) (l *state.Lock, err error) {
-		err = s.host.Do(ctx, func() error {
+	return steps.Step[*state.Lock]{Do: func(ctx context.Context) (*state.Lock, error) {
+		l, err := nsmount.Do(ctx, s.host, func() (*state.Lock, error) {
 			u, err := s.Dirs.Unit(s.name)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			l, err = u.Lock(ctx, lockWaitStart)
-			return err
+			return u.Lock(ctx, lockWaitStart)
 		})
 		if err == nil {
 			s.run.Own(l)
@@ -207,32 +206,35 @@ func (s *start) takeLock() steps.Step[*state.Lock] {
 
 func (s *start) read() steps.Step[*situation] {
 	return steps.Step[*situation]{Do: func(ctx context.Context) (*situation, error) {
-		is := &situation{unit: s.Unit, flags: s.Flags}
-		err := s.host.Do(ctx, func() (err error) {
-			if is.record, err = s.lock.Load(); noRecord(err) {
-				is.record, err = &state.Record{}, nil
-			}
-			if err != nil {
-				return err
-			}
-			if err := s.notInUse(is.record); err != nil {
-				return err
-			}
-			if is.memory, err = s.lock.Memory(); err != nil {
-				return err
-			}
-			if is.settings, err = settingsFor(s.Unit, s.Flags); err != nil {
-				return &ExitError{ExitNamespace, err}
-			}
-			is.hierarchies = is.settings.Hierarchies
-			if err := s.forbidden(is.settings); err != nil {
-				return &ExitError{ExitNamespace, err}
-			}
-			return nil
-		})
-		s.warn(is.settings.Warnings...)
+		is, err := nsmount.Do(ctx, s.host, s.readHere)
+		s.warn(is.warnings()...)
 		return is, err
 	}}
+}
+
+// readHere must run in the host view.
+func (s *start) readHere() (is *situation, err error) {
+	is = &situation{unit: s.Unit, flags: s.Flags}
+	if is.record, err = s.lock.Load(); noRecord(err) {
+		is.record, err = &state.Record{}, nil
+	}
+	if err != nil {
+		return is, err
+	}
+	if err := s.notInUse(is.record); err != nil {
+		return is, err
+	}
+	if is.memory, err = s.lock.Memory(); err != nil {
+		return is, err
+	}
+	if is.settings, err = settingsFor(s.Unit, s.Flags); err != nil {
+		return is, &ExitError{ExitNamespace, err}
+	}
+	is.hierarchies = is.settings.Hierarchies
+	if err := s.forbidden(is.settings); err != nil {
+		return is, &ExitError{ExitNamespace, err}
+	}
+	return is, nil
 }
 
 // notInUse refuses a name under which something runs already. When systemd
@@ -272,28 +274,26 @@ func (i *identity) home() string {
 // user looks up who to become, where systemd has left that to us: with
 // ExecStart=! it applies the sandbox, but not User=.
 func (s *start) user(is *situation) steps.Step[*identity] {
-	return steps.Step[*identity]{Do: func(ctx context.Context) (who *identity, err error) {
+	return steps.Step[*identity]{Do: func(ctx context.Context) (*identity, error) {
 		u := is.settings.Service
 		if !s.systemd || (u.User == "" && u.Group == "" && len(u.SupplementaryGroups) == 0 && !u.DynamicUser) {
 			return nil, nil
 		}
 		spec := credential.Spec{User: u.User, Group: u.Group, SupplementaryGroups: u.SupplementaryGroups, DynamicUser: u.DynamicUser}
-		err = s.host.Do(ctx, func() error {
+		return nsmount.Do(ctx, s.host, func() (*identity, error) {
 			user, err := credential.Resolve(spec, credential.Database{})
 			if err != nil {
-				return err
+				return nil, err
 			}
 			if err := setLogin(u, user.Env()); err != nil {
-				return err
+				return nil, err
 			}
 			change, err := credential.Prepare(user)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			who = &identity{user: user, change: change}
-			return impliedNoNewPrivs(change)
+			return &identity{user: user, change: change}, impliedNoNewPrivs(change)
 		})
-		return who, err
 	}}
 }
 
@@ -331,10 +331,8 @@ func (s *start) openLive(ctx context.Context) (err error) {
 
 func (s *start) pick(is *situation) steps.Step[[]*extension.Picked] {
 	return steps.Step[[]*extension.Picked]{Do: func(ctx context.Context) ([]*extension.Picked, error) {
-		var all picks
-		err := s.host.Do(ctx, func() (err error) {
-			all, err = pickAll(is.settings, is.memory, pickRules{anyPath: is.flags.AnyPath})
-			return err
+		all, err := nsmount.Do(ctx, s.host, func() (picks, error) {
+			return pickAll(is.settings, is.memory, pickRules{anyPath: is.flags.AnyPath})
 		})
 		s.warn(all.warnings...)
 		return all.picked, err
@@ -342,15 +340,12 @@ func (s *start) pick(is *situation) steps.Step[[]*extension.Picked] {
 }
 
 func (s *start) open(is *situation, v *hierarchy.View, picked []*extension.Picked) steps.Step[*opened] {
-	return steps.Step[*opened]{Do: func(ctx context.Context) (all *opened, err error) {
+	return steps.Step[*opened]{Do: func(ctx context.Context) (*opened, error) {
 		osRelease, err := osOf(v)
 		if err != nil {
 			return nil, err
 		}
-		err = s.host.Do(ctx, func() (err error) {
-			all, err = openAll(is.settings, picked, osRelease)
-			return err
-		})
+		all, err := nsmount.Do(ctx, s.host, func() (*opened, error) { return openAll(is.settings, picked, osRelease) })
 		if err != nil {
 			return nil, err
 		}

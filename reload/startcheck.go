@@ -9,6 +9,7 @@ import (
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/service"
 )
@@ -102,11 +103,7 @@ func (s *start) fallBack(ctx context.Context, is *situation, good *state.Generat
 	if err != nil {
 		return nil, err
 	}
-	var picked []*extension.Picked
-	err = s.host.Do(ctx, func() (err error) {
-		picked, err = pickRecorded(*good)
-		return err
-	})
+	picked, err := nsmount.Do(ctx, s.host, func() ([]*extension.Picked, error) { return pickRecorded(*good) })
 	if err != nil {
 		return nil, err
 	}

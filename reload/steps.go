@@ -19,11 +19,8 @@ import (
 // The steps of a reload, each with its inverse, in the order of the list.
 
 func (t *transaction) identify() steps.Step[*subject] {
-	return steps.Step[*subject]{Do: func(ctx context.Context) (s *subject, err error) {
-		err = t.host.Do(ctx, func() (err error) {
-			s, err = identify(t.Dirs, t.Name)
-			return err
-		})
+	return steps.Step[*subject]{Do: func(ctx context.Context) (*subject, error) {
+		s, err := nsmount.Do(ctx, t.host, func() (*subject, error) { return identify(t.Dirs, t.Name) })
 		if err == nil {
 			t.run.Own(s)
 		}
@@ -32,14 +29,13 @@ func (t *transaction) identify() steps.Step[*subject] {
 }
 
 func (t *transaction) takeLock(s *subject) steps.Step[*state.Lock] {
-	return steps.Step[*state.Lock]{Do: func(ctx context.Context) (l *state.Lock, err error) {
-		err = t.host.Do(ctx, func() error {
+	return steps.Step[*state.Lock]{Do: func(ctx context.Context) (*state.Lock, error) {
+		l, err := nsmount.Do(ctx, t.host, func() (*state.Lock, error) {
 			u, err := t.Dirs.Unit(s.name)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			l, err = u.Lock(ctx, t.LockWait)
-			return err
+			return u.Lock(ctx, t.LockWait)
 		})
 		if err == nil {
 			t.run.Own(l)
@@ -52,9 +48,8 @@ func (t *transaction) takeLock(s *subject) steps.Step[*state.Lock] {
 // it sees the last state.
 func (t *transaction) read(s *subject) steps.Step[*situation] {
 	return steps.Step[*situation]{Do: func(ctx context.Context) (*situation, error) {
-		is := &situation{unit: s.name}
-		err := t.host.Do(ctx, func() error { return is.read(s.name, t.lock) })
-		t.res.Warnings = append(t.res.Warnings, is.settings.Warnings...)
+		is, err := nsmount.Do(ctx, t.host, func() (*situation, error) { return readSituation(s.name, t.lock) })
+		t.res.Warnings = append(t.res.Warnings, is.warnings()...)
 		return is, err
 	}}
 }
@@ -93,19 +88,25 @@ func (t *transaction) survey(target *target, is *situation) steps.Step[*hierarch
 
 func (t *transaction) pick(is *situation) steps.Step[[]*extension.Picked] {
 	return steps.Step[[]*extension.Picked]{Do: func(ctx context.Context) ([]*extension.Picked, error) {
-		var all picks
-		err := t.host.Do(ctx, func() (err error) {
-			if t.back != nil {
-				all.picked, err = t.pickBack(is)
-			} else {
-				all, err = pickAll(is.settings, is.memory, pickRules{force: t.Force, anyPath: is.flags.AnyPath})
-			}
-			return err
+		if t.back != nil {
+			return t.pickBack(ctx, is)
+		}
+		all, err := nsmount.Do(ctx, t.host, func() (picks, error) {
+			return pickAll(is.settings, is.memory, pickRules{force: t.Force, anyPath: is.flags.AnyPath})
 		})
 		t.res.Warnings = append(t.res.Warnings, all.warnings...)
 		t.tried = attemptOf(all.picked)
 		return all.picked, err
 	}}
+}
+
+func (t *transaction) pickBack(ctx context.Context, is *situation) ([]*extension.Picked, error) {
+	way, err := nsmount.Do(ctx, t.host, func() (wayBack, error) { return t.back.pick(t.lock, is, t.res.Name) })
+	if err != nil {
+		return nil, err
+	}
+	t.back, t.res.Back, t.tried = &way.back, way.to.Number, attemptOf(way.picked)
+	return way.picked, nil
 }
 
 // compare decides what is to be done. An overlay over a base that somebody can
@@ -147,15 +148,12 @@ func shows(v *hierarchy.View, g state.Generation) bool {
 }
 
 func (t *transaction) open(is *situation, v *hierarchy.View, picked []*extension.Picked) steps.Step[*opened] {
-	return steps.Step[*opened]{Do: func(ctx context.Context) (all *opened, err error) {
+	return steps.Step[*opened]{Do: func(ctx context.Context) (*opened, error) {
 		osRelease, err := osOf(v)
 		if err != nil {
 			return nil, err
 		}
-		err = t.host.Do(ctx, func() (err error) {
-			all, err = openAll(is.settings, picked, osRelease)
-			return err
-		})
+		all, err := nsmount.Do(ctx, t.host, func() (*opened, error) { return openAll(is.settings, picked, osRelease) })
 		if err != nil {
 			return nil, err
 		}

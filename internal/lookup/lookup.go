@@ -3,7 +3,6 @@ package lookup
 import (
 	"errors"
 	"os"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +26,21 @@ func (w Way) resolve() uint64 {
 	return unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
 }
 
+// Use calls f with the descriptor of an open file, which stays that file's while f
+// runs, also where another goroutine closes it. os.File's own Fd promises neither.
+// Where it is closed already, the error is [os.ErrClosed].
+func Use(file *os.File, f func(fd int) error) error {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var result error
+	if err := conn.Control(func(fd uintptr) { result = f(int(fd)) }); err != nil {
+		return os.ErrClosed
+	}
+	return result
+}
+
 // maxTries bounds how often the kernel is asked again: EAGAIN means that a rename or
 // a mount anywhere on the machine raced with "..", openat2(2). Where hundreds of
 // services reload at once, that can go on.
@@ -47,9 +61,12 @@ func Open(dir *os.File, path string, flags int, way Way) (*os.File, error) {
 // byKernel is Open with openat2 alone.
 func byKernel(dir *os.File, path string, flags int, way Way) (*os.File, error) {
 	how := &unix.OpenHow{Flags: uint64(flags), Resolve: way.resolve()}
-	defer runtime.KeepAlive(dir)
 	for tries := 0; ; tries++ {
-		fd, err := unix.Openat2(int(dir.Fd()), path, how)
+		var fd int
+		err := Use(dir, func(at int) (err error) {
+			fd, err = unix.Openat2(at, path, how)
+			return err
+		})
 		switch {
 		case err == nil:
 			return os.NewFile(uintptr(fd), path), nil
@@ -63,7 +80,11 @@ func byKernel(dir *os.File, path string, flags int, way Way) (*os.File, error) {
 // byHand is Open without openat2.
 func byHand(dir *os.File, path string, flags int, way Way) (*os.File, error) {
 	w := &walk{way: way, flags: flags, todo: strings.Split(path, "/")}
-	fd, err := w.open(int(dir.Fd()), path)
+	var fd int
+	err := Use(dir, func(root int) (err error) {
+		fd, err = w.open(root, path)
+		return err
+	})
 	w.close()
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}

@@ -15,7 +15,7 @@ import (
 // below, nor where os-release is looked up. A clone of it alone then shows all
 // bases, and no copy of the namespace has to be made and peeled. nil where that is
 // not so.
-func (v *View) bareRoot(seen []carrySource, table *nsmount.Table) *nsmount.Mount {
+func (v *View) bareRoot(seen carrySources, table *nsmount.Table) *nsmount.Mount {
 	var root *nsmount.Mount
 	ours := map[int]bool{}
 	for i, s := range v.Surveys {
@@ -73,47 +73,49 @@ func within(p, dir string) bool {
 }
 
 // bare finds the bases in a clone of the root mount alone. Must run on a thread in
-// the live namespace. ok is false where that does not go: before Linux 6.15 nothing
+// the live namespace. It finds none where that does not go: before Linux 6.15 nothing
 // is cloned from a clone (EINVAL).
-func (v *View) bare(root *nsmount.Mount, live *nsmount.Namespace, table *nsmount.Table, bases []carrySource) (ok bool, err error) {
+func (v *View) bare(f *found, root *nsmount.Mount, live *nsmount.Namespace, table *nsmount.Table) error {
 	top, err := nsmount.OpenInRoot("/", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer top.Close()
 	if at, err := nsmount.Locate(top); err != nil || at.Mount != root.ID {
-		return false, err
+		return err
 	}
-	whole, err := nsmount.CloneDir(top, false, 0)
+	f.whole, err = nsmount.CloneDir(top, false, 0)
 	if errors.Is(err, unix.EINVAL) {
-		return false, nil
+		return nil
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
-	if err := v.own(whole).SetPropagation(nsmount.Private, false); err != nil {
-		return false, err
+	if err := f.whole.SetPropagation(nsmount.Private, false); err != nil {
+		return err
 	}
+	f.bases, f.trees = make(carrySources, len(v.Surveys)), make([]*nsmount.Tree, len(v.Surveys))
 	err = v.each(func(i int, s *Survey) (err error) {
-		b := &bases[i]
+		b := &f.bases[i]
 		*b = carrySource{ns: live, base: true, table: table, top: root, root: path.Join(root.Root, s.Point)}
-		if b.dir, err = whole.OpenDir(strings.TrimPrefix(s.Point, "/")); err != nil {
-			return err
-		}
-		base, err := nsmount.CloneDir(b.dir, false, 0)
-		if err == nil {
-			s.Base = v.own(base)
+		if b.dir, err = f.whole.OpenDir(strings.TrimPrefix(s.Point, "/")); err == nil {
+			f.trees[i], err = nsmount.CloneDir(b.dir, false, 0)
 		}
 		return err
 	})
 	if err == nil {
-		err = v.readOSRelease(whole.OpenInRoot)
+		err = v.readOSRelease(f, f.whole.OpenInRoot)
 	}
 	// An os-release that is not there may be a link to another mount.
-	if errors.Is(err, unix.EINVAL) || err == nil && v.OSRelease == nil {
-		closeDirs(bases)
-		clear(bases)
-		return false, nil
+	if errors.Is(err, unix.EINVAL) || err == nil && f.osRelease == nil {
+		return f.forgetBases()
 	}
-	return err == nil, err
+	return err
+}
+
+// forgetBases gives up the bases that were found: they are looked for another way.
+func (f *found) forgetBases() error {
+	err := (&found{bases: f.bases, trees: f.trees}).Close()
+	f.bases, f.trees = nil, nil
+	return err
 }

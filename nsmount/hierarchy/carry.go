@@ -37,12 +37,11 @@ type Carried struct {
 	FSType   string
 	Source   string
 
-	attr    nsmount.Attr
-	shared  bool
-	dir     bool
-	tree    *nsmount.Tree // what is attached; nil for a self-bind and a copy
-	content []byte        // of a copy
-	stat    unix.Stat_t   // of a copy
+	attr   nsmount.Attr
+	shared bool
+	dir    bool
+	tree   *nsmount.Tree // what is attached; nil for a self-bind and a copy
+	copied *copied       // what is attached as a copy
 }
 
 // mountPrint is what tells one state of the mounts below a hierarchy from
@@ -91,6 +90,8 @@ type carrySource struct {
 	dir   *os.File // the hierarchy
 	root  string   // of the hierarchy within top's file system
 	base  bool
+
+	missing error // why there is no dir
 }
 
 // findTop finds the mount that the hierarchy is on, in the table.
@@ -167,7 +168,7 @@ func (v *View) collect(ctx context.Context, s *Survey, from carrySource, wanted 
 		if child.FSType == "autofs" {
 			return nil, fmt.Errorf("carry mount %q: an automount point cannot be carried: stop its .automount unit, or move it out of %q", child.Point, s.Path)
 		}
-		c, m, err := v.take(ctx, from, child, rel)
+		c, m, err := v.takeOne(ctx, from, child, rel)
 		if err != nil {
 			return nil, err
 		}
@@ -184,38 +185,57 @@ func (v *View) collect(ctx context.Context, s *Survey, from carrySource, wanted 
 	return found, nil
 }
 
-// take decides how one mount is carried, and clones it on the thread of the
+// takeOne decides how one mount is carried, and clones it on the thread of the
 // namespace that it is in. It returns no mount for one that cannot be seen.
-func (v *View) take(ctx context.Context, from carrySource, child *nsmount.Mount, rel string) (c Carried, visible *nsmount.Mount, err error) {
-	err = from.ns.Do(ctx, func() error {
-		f, err := nsmount.OpenBelow(from.dir, rel, unix.O_PATH)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		at, err := nsmount.Locate(f)
-		if err != nil {
-			return err
-		}
-		m, ok := from.table.ByID(at.Mount)
-		if !ok || !at.Root || m.Point != child.Point {
-			return nil
-		}
-		visible = m
-		c, err = v.classify(from, m, rel, f)
-		c.dir = at.Dir
-		return err
-	})
+func (v *View) takeOne(ctx context.Context, from carrySource, child *nsmount.Mount, rel string) (Carried, *nsmount.Mount, error) {
+	t, err := nsmount.Do(ctx, from.ns, func() (taken, error) { return takeHere(from, child, rel) })
 	if err != nil {
-		return c, nil, fmt.Errorf("carry mount %q: %w", child.Point, err)
+		return Carried{}, nil, fmt.Errorf("carry mount %q: %w", child.Point, err)
 	}
-	return c, visible, nil
+	if t.tree != nil {
+		v.own(t.tree)
+	}
+	return t.Carried, t.visible, nil
 }
 
-func (v *View) classify(from carrySource, m *nsmount.Mount, rel string, f *os.File) (Carried, error) {
+// taken is a mount that was classified, and which it is.
+type taken struct {
+	Carried
+	visible *nsmount.Mount
+}
+
+// Close gives the clone up.
+func (t taken) Close() error {
+	if t.tree == nil {
+		return nil
+	}
+	return t.tree.Close()
+}
+
+// takeHere must run on the thread of the namespace that the mount is in.
+func takeHere(from carrySource, child *nsmount.Mount, rel string) (taken, error) {
+	f, err := nsmount.OpenBelow(from.dir, rel, unix.O_PATH)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return taken{}, nil
+	}
+	if err != nil {
+		return taken{}, err
+	}
+	defer f.Close()
+	at, err := nsmount.Locate(f)
+	if err != nil {
+		return taken{}, err
+	}
+	m, ok := from.table.ByID(at.Mount)
+	if !ok || !at.Root || m.Point != child.Point {
+		return taken{}, nil
+	}
+	c, err := classify(from, m, rel, f)
+	c.dir = at.Dir
+	return taken{Carried: c, visible: m}, err
+}
+
+func classify(from carrySource, m *nsmount.Mount, rel string, f *os.File) (Carried, error) {
 	c := Carried{Path: rel, How: Cloned, FSType: m.FSType, Source: m.Source, attr: m.Attr, shared: m.Shared != 0 && !from.base}
 	self := m.Major == from.top.Major && m.Minor == from.top.Minor && m.Root == path.Join(from.root, rel)
 	switch {
@@ -232,8 +252,11 @@ func (v *View) classify(from carrySource, m *nsmount.Mount, rel string, f *os.Fi
 	if err != nil {
 		return c, err
 	}
-	c.tree = v.own(t)
-	return c, propagate(t, nested, c.shared)
+	if err := propagate(t, nested, c.shared); err != nil {
+		return c, errors.Join(err, t.Close())
+	}
+	c.tree = t
+	return c, nil
 }
 
 // propagate prepares a clone for its life in the new tree. Without mounts below
@@ -277,8 +300,9 @@ func (v *View) replace(ctx context.Context, s *Survey, c *Carried, own, below ca
 		return fmt.Errorf("carry mount %q: it is gone from the mount table, try again", path.Join(s.Point, c.Path))
 	}
 	source := strings.TrimSuffix(gone.Root, "//deleted")
-	err := below.ns.Do(ctx, func() error { return v.bindSource(c, below.table, gone, source) })
+	t, err := nsmount.Do(ctx, below.ns, func() (*nsmount.Tree, error) { return bindSource(c, below.table, gone, source) })
 	if err == nil {
+		c.tree = v.own(t)
 		return nil
 	}
 	if c.dir {
@@ -287,7 +311,11 @@ func (v *View) replace(ctx context.Context, s *Survey, c *Carried, own, below ca
 	if c.FromBase {
 		return fmt.Errorf("carry mount %q: its source %q was removed from the host: mount it again there", gone.Point, source)
 	}
-	return own.ns.Do(ctx, func() error { return v.readContent(c, own.dir, gone.Point) })
+	file, err := nsmount.Do(ctx, own.ns, func() (*copied, error) { return v.readContent(own.dir, c.Path, gone.Point) })
+	if err == nil {
+		c.How, c.copied = Copied, file
+	}
+	return err
 }
 
 // deletedMount finds the mount again that c was made from.
@@ -306,7 +334,7 @@ func (s *Survey) deletedMount(live, peeled *nsmount.Table, c *Carried) *nsmount.
 
 // bindSource clones what stands at the source path now. The path is looked up
 // without following any link, on the same file system, in the peeled copy.
-func (v *View) bindSource(c *Carried, table *nsmount.Table, gone *nsmount.Mount, source string) error {
+func bindSource(c *Carried, table *nsmount.Table, gone *nsmount.Mount, source string) (*nsmount.Tree, error) {
 	err := fmt.Errorf("no mount shows it: %w", fs.ErrNotExist)
 	for i := range table.Mounts {
 		m := &table.Mounts[i]
@@ -314,57 +342,63 @@ func (v *View) bindSource(c *Carried, table *nsmount.Table, gone *nsmount.Mount,
 		if m.Major != gone.Major || m.Minor != gone.Minor || !below || m.Deleted() {
 			continue
 		}
-		if err = v.bindAt(c, m, path.Join(m.Point, rel)); err == nil {
-			return nil
+		var t *nsmount.Tree
+		if t, err = bindAt(c, m, path.Join(m.Point, rel)); err == nil {
+			return t, nil
 		}
 	}
-	return err
+	return nil, err
 }
 
-func (v *View) bindAt(c *Carried, m *nsmount.Mount, at string) error {
+func bindAt(c *Carried, m *nsmount.Mount, at string) (*nsmount.Tree, error) {
 	root, err := nsmount.OpenInRoot("/", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer root.Close()
 	f, err := nsmount.OpenBelow(root, strings.TrimPrefix(at, "/"), unix.O_PATH)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	where, err := nsmount.Locate(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if where.Mount != m.ID {
-		return fmt.Errorf("%q is covered by another mount", at)
+		return nil, fmt.Errorf("%q is covered by another mount", at)
 	}
 	if c.dir != where.Dir {
-		return fmt.Errorf("%q is of another type now", at)
+		return nil, fmt.Errorf("%q is of another type now", at)
 	}
 	t, err := nsmount.CloneDir(f, false, c.attr&^(nsmount.AttrNoAtime|nsmount.AttrStrictAtime))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.tree = v.own(t)
-	return propagate(t, false, c.shared)
+	if err := propagate(t, false, c.shared); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
 }
 
-// readContent reads the file that a mount still shows although its source is
-// gone.
-func (v *View) readContent(c *Carried, dir *os.File, point string) error {
-	f, err := nsmount.OpenBelow(dir, c.Path, unix.O_PATH)
+// copied is a file that a mount still shows although its source is gone.
+type copied struct {
+	content []byte
+	stat    unix.Stat_t
+}
+
+func (v *View) readContent(dir *os.File, rel, point string) (*copied, error) {
+	f, err := nsmount.OpenBelow(dir, rel, unix.O_PATH)
 	if err != nil {
-		return fmt.Errorf("carry mount %q: its source was removed: %w", point, err)
+		return nil, fmt.Errorf("carry mount %q: its source was removed: %w", point, err)
 	}
 	defer f.Close()
+	c := &copied{}
 	if err := unix.Fstat(int(f.Fd()), &c.stat); err != nil {
-		return err
+		return nil, err
 	}
-	c.content, err = v.readRegular(f, maxCopy)
-	if err != nil {
-		return fmt.Errorf("carry mount %q: its source was removed, and it cannot be copied: %w", point, err)
+	if c.content, err = v.readRegular(f, maxCopy); err != nil {
+		return nil, fmt.Errorf("carry mount %q: its source was removed, and it cannot be copied: %w", point, err)
 	}
-	c.How = Copied
-	return nil
+	return c, nil
 }

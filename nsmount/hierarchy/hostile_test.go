@@ -2,6 +2,7 @@ package hierarchy
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/nsmounttest"
 )
 
@@ -192,4 +194,64 @@ func TestHangingFileSystem(t *testing.T) {
 	if err == nil || ctx.Err() == nil {
 		t.Errorf("a lookup that hangs: %v", err)
 	}
+}
+
+// TestSurveyThatIsGivenUp surveys a hierarchy below a file system that does not
+// answer, gives up, and gives back all that it had, while the call that hung comes
+// back. The race detector finds what the two would share: make race.
+func TestSurveyThatIsGivenUp(t *testing.T) {
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0) // not by os: before the mount it cannot be polled
+	if err != nil {
+		t.Fatalf("open /dev/fuse: %v", err)
+	}
+	fuse := os.NewFile(uintptr(fd), "/dev/fuse")
+	f := newFixture(t, nsmounttest.Options{}, func(f *fixture) {
+		write(f.t, f.dir+"/root/etc/hang/keep", "")
+		data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse.Fd())
+		if err := unix.Mount("hang", f.dir+"/root/etc/hang", "fuse", 0, data); err != nil {
+			f.t.Fatal(err)
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan error, 1)
+	go func() {
+		asked <- answerFuse(fuse)
+		cancel()
+	}()
+	v, err := Take(ctx, f.ns, f.live, Options{Hierarchies: []string{"/etc", "/etc/hang/below"}, Limits: nsmount.Probe()})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("a survey that hangs: %v, %v, want context.Canceled", v, err)
+	}
+	if err := <-asked; err != nil {
+		t.Fatal(err)
+	}
+	// Whoever has hung gets ENOTCONN now, and goes on.
+	if err := fuse.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.live.Do(t.Context(), func() error { return nil }); err != nil {
+		t.Error(err)
+	}
+}
+
+// answerFuse answers the first request, INIT, and returns when there is another: a
+// lookup hangs. The structures are those of linux/fuse.h.
+func answerFuse(fuse *os.File) error {
+	in := make([]byte, 1<<17) // more than max_write
+	if _, err := fuse.Read(in); err != nil {
+		return fmt.Errorf("read INIT: %w", err)
+	}
+	out := make([]byte, 16+64) // fuse_out_header, fuse_init_out of protocol 7.23 and later
+	binary.NativeEndian.PutUint32(out, uint32(len(out)))
+	copy(out[8:16], in[8:16])                      // unique
+	binary.NativeEndian.PutUint32(out[16:], 7)     // major
+	binary.NativeEndian.PutUint32(out[20:], 31)    // minor
+	binary.NativeEndian.PutUint32(out[36:], 1<<16) // max_write
+	if _, err := fuse.Write(out); err != nil {
+		return fmt.Errorf("answer INIT: %w", err)
+	}
+	if _, err := fuse.Read(in); err != nil {
+		return fmt.Errorf("read the next request: %w", err)
+	}
+	return nil
 }

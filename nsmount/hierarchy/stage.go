@@ -231,12 +231,7 @@ func (st *stager) overlay(ctx context.Context, s *Survey, w Wanted) (*nsmount.Tr
 	if err != nil {
 		return nil, err
 	}
-	var t *nsmount.Tree
-	err = scratch.Do(ctx, func() (err error) {
-		t, err = scratch.MountOverlay(o, owners)
-		return err
-	})
-	return t, err
+	return nsmount.Do(ctx, scratch, func() (*nsmount.Tree, error) { return scratch.MountOverlay(o, owners) })
 }
 
 // dress attaches the carried mounts to the new tree, on the workbench.
@@ -245,24 +240,27 @@ func (st *stager) dress(ctx context.Context, one *Staged, tree *nsmount.Tree) er
 	if err != nil {
 		return err
 	}
-	return scratch.Do(ctx, func() error {
+	spot, err := nsmount.Do(ctx, scratch, func() (*nsmount.Spot, error) {
 		spot, err := scratch.Attach(tree)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		st.spots[one] = spot
 		for i := range one.Carried {
-			if err := st.put(scratch, spot, &one.Carried[i]); err != nil {
-				return fmt.Errorf("carry mount %q: %w", path.Join(one.Survey.Path, one.Carried[i].Path), err)
+			if err := put(scratch, spot, &one.Carried[i]); err != nil {
+				return nil, errors.Join(fmt.Errorf("carry mount %q: %w", path.Join(one.Survey.Path, one.Carried[i].Path), err), spot.Close())
 			}
 		}
-		return nil
+		return spot, nil
 	})
+	if err == nil {
+		st.spots[one] = spot
+	}
+	return err
 }
 
 // put attaches one carried mount. The lookup follows no link: a version that
 // ships a symbolic link there would have the mount put elsewhere.
-func (st *stager) put(scratch *nsmount.Scratch, spot *nsmount.Spot, c *Carried) error {
+func put(scratch *nsmount.Scratch, spot *nsmount.Spot, c *Carried) error {
 	at, err := nsmount.OpenBelow(spot.Dir(), c.Path, unix.O_PATH)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
@@ -273,7 +271,7 @@ func (st *stager) put(scratch *nsmount.Scratch, spot *nsmount.Spot, c *Carried) 
 		return err
 	}
 	defer at.Close()
-	tree, err := st.treeFor(scratch, at, c)
+	tree, err := treeFor(scratch, at, c)
 	if err != nil {
 		return err
 	}
@@ -295,7 +293,7 @@ func kind(dir bool) string {
 }
 
 // treeFor is what is attached for a carried mount.
-func (st *stager) treeFor(scratch *nsmount.Scratch, at *os.File, c *Carried) (*nsmount.Tree, error) {
+func treeFor(scratch *nsmount.Scratch, at *os.File, c *Carried) (*nsmount.Tree, error) {
 	switch c.How {
 	case Rebuilt:
 		t, err := nsmount.CloneDir(at, false, 0)
@@ -304,7 +302,7 @@ func (st *stager) treeFor(scratch *nsmount.Scratch, at *os.File, c *Carried) (*n
 		}
 		return t, t.SetAttr(c.attr, ^c.attr&allAttr, false)
 	case Copied:
-		return scratch.CopyFile(c.content, c.stat.Mode, int(c.stat.Uid), int(c.stat.Gid))
+		return scratch.CopyFile(c.copied.content, c.copied.stat.Mode, int(c.copied.stat.Uid), int(c.copied.stat.Gid))
 	default:
 		return c.tree, nil
 	}
@@ -324,33 +322,48 @@ func (st *stager) lock(ctx context.Context, staged []*Staged) error {
 	if len(dressed) == 0 {
 		return nil
 	}
-	return st.scratch.Do(ctx, func() error {
-		trees, err := st.scratch.Lock(spots, st.copies)
+	all, err := nsmount.Do(ctx, st.scratch, func() (trees, error) {
+		all, err := st.scratch.Lock(spots, st.copies)
 		if errors.Is(err, nsmount.ErrNoLock) {
-			trees, err = takeAll(st.scratch, spots, st.copies)
+			all, err = takeAll(st.scratch, spots, st.copies)
+		}
+		if err == nil {
+			err = shareAgain(dressed, all, st.copies)
 		}
 		if err != nil {
-			return err
+			return nil, errors.Join(err, trees(all).Close())
 		}
-		for i, one := range dressed {
-			one.tree = trees[i*st.copies]
-			if st.copies > 1 {
-				one.second = trees[i*st.copies+1]
-			}
-		}
-		return shareAgain(dressed)
+		return all, nil
 	})
+	if err != nil {
+		return err
+	}
+	for i, one := range dressed {
+		one.tree = all[i*st.copies]
+		if st.copies > 1 {
+			one.second = all[i*st.copies+1]
+		}
+	}
+	return nil
+}
+
+// trees are given up together.
+type trees []*nsmount.Tree
+
+func (all trees) Close() error {
+	var errs []error
+	for _, t := range all {
+		errs = append(errs, t.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func takeAll(scratch *nsmount.Scratch, spots []*nsmount.Spot, copies int) ([]*nsmount.Tree, error) {
-	var trees []*nsmount.Tree
+	var trees trees
 	for i := range len(spots) * copies {
 		t, err := scratch.Take(spots[i/copies])
 		if err != nil {
-			for _, t := range trees {
-				_ = t.Close()
-			}
-			return nil, err
+			return nil, errors.Join(err, trees.Close())
 		}
 		trees = append(trees, t)
 	}
@@ -362,15 +375,16 @@ func takeAll(scratch *nsmount.Scratch, spots []*nsmount.Spot, copies int) ([]*ns
 // attaching does it for the whole tree; elsewhere it is done here, for all
 // children or none, since the kernel changes those of a detached tree only
 // together with its top.
-func shareAgain(staged []*Staged) error {
-	for _, one := range staged {
+func shareAgain(staged []*Staged, trees []*nsmount.Tree, copies int) error {
+	for i, one := range staged {
 		if one.Survey.shared || !slices.ContainsFunc(one.Carried, func(c Carried) bool { return c.shared }) {
 			continue
 		}
-		if err := one.tree.SetPropagation(nsmount.Shared, true); err != nil {
+		tree := trees[i*copies]
+		if err := tree.SetPropagation(nsmount.Shared, true); err != nil {
 			return err
 		}
-		if err := one.tree.SetPropagation(nsmount.Private, false); err != nil {
+		if err := tree.SetPropagation(nsmount.Private, false); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -155,36 +154,32 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 	if err != nil {
 		return err
 	}
-	seen := make([]carrySource, len(v.Surveys))
-	bases := make([]carrySource, len(v.Surveys))
-	defer closeDirs(seen, bases)
-	err = live.Do(ctx, func() error {
-		return v.each(func(i int, s *Survey) (err error) {
-			seen[i].dir, err = s.open()
-			return err
-		})
-	})
+	seen, err := nsmount.Do(ctx, live, v.open)
 	if err != nil {
 		return err
+	}
+	defer seen.Close()
+	for i, s := range v.Surveys {
+		s.Err = seen[i].missing
 	}
 	err = v.each(func(i int, s *Survey) error { return s.look(&seen[i], live, table) })
 	if err != nil {
 		return err
 	}
-	root, quick := v.bareRoot(seen, table), false
-	err = live.Do(ctx, func() error {
-		err := v.each(func(i int, s *Survey) error {
-			if len(s.Overlays) == 0 {
-				return nil
-			}
-			return v.keepOld(s, seen[i].dir, table, seen[i].top)
-		})
+	root := v.bareRoot(seen, table)
+	found, err := nsmount.Do(ctx, live, func() (*found, error) {
+		f, err := v.keep(seen, table)
 		if err == nil && root != nil {
-			quick, err = v.bare(root, live, table, bases)
+			err = v.bare(f, root, live, table)
 		}
-		return err
+		return f.orClosed(err)
 	})
-	if err == nil && !quick {
+	if err != nil {
+		return err
+	}
+	v.take(found)
+	bases := found.bases
+	if bases == nil {
 		peeled := live
 		if v.overlaid() {
 			if peeled, err = nsmount.EnterCopy(ns, nsmount.Slave); err != nil {
@@ -193,11 +188,11 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 			defer peeled.Close()
 			table = nil
 		}
-		err = v.peelAll(ctx, peeled, table, bases)
+		if bases, err = v.peelAll(ctx, peeled, table); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
+	defer bases.Close()
 	return v.each(func(i int, s *Survey) error {
 		s.BaseWritable = !bases[i].top.SuperReadOnly() || bases[i].top.FSType == "overlay"
 		return v.carry(ctx, s, seen[i], bases[i])
@@ -207,24 +202,84 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 // peelAll finds all bases in the peeled copy of the namespace, or in the live one
 // where there is nothing to peel. That one's table is given: were it read anew, what
 // has changed since would be no news to [View.Unchanged].
-func (v *View) peelAll(ctx context.Context, peeled *nsmount.Namespace, table *nsmount.Table, bases []carrySource) error {
-	err := peeled.Do(ctx, func() error {
+func (v *View) peelAll(ctx context.Context, peeled *nsmount.Namespace, table *nsmount.Table) (carrySources, error) {
+	found, err := nsmount.Do(ctx, peeled, func() (*found, error) {
+		f := &found{bases: make(carrySources, len(v.Surveys)), trees: make([]*nsmount.Tree, len(v.Surveys))}
 		err := v.each(func(i int, s *Survey) (err error) {
-			bases[i], err = v.peel(s, peeled)
+			f.trees[i], err = peel(s, &f.bases[i], peeled)
 			return err
 		})
-		if err != nil {
-			return err
+		if err == nil {
+			err = v.readOSRelease(f, nsmount.OpenInRoot)
 		}
-		return v.readOSRelease(nsmount.OpenInRoot)
+		return f.orClosed(err)
 	})
-	if err == nil && table == nil {
+	if err != nil {
+		return nil, err
+	}
+	v.take(found)
+	if table == nil {
 		table, err = peeled.Table()
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = v.each(func(i int, s *Survey) error { return found.bases[i].findTop(s, table) })
 	}
-	return v.each(func(i int, s *Survey) error { return bases[i].findTop(s, table) })
+	if err != nil {
+		return nil, errors.Join(err, found.bases.Close())
+	}
+	return found.bases, nil
+}
+
+// found is what a thread in a namespace has found and made. The view gets it when
+// the thread is done: one that hangs may come back after the view was given up.
+type found struct {
+	bases  carrySources    // nil where they were not to be had
+	trees  []*nsmount.Tree // the bases, by hierarchy
+	old    []*nsmount.Tree // what is visible now, by hierarchy
+	locked []bool          // by hierarchy
+	whole  *nsmount.Tree   // that the bases were cloned from
+
+	osRelease     []byte
+	osReleaseFile string
+}
+
+// Close gives up what was found.
+func (f *found) Close() error {
+	errs := []error{f.bases.Close()}
+	for _, t := range slices.Concat(f.trees, f.old, []*nsmount.Tree{f.whole}) {
+		if t != nil {
+			errs = append(errs, t.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (f *found) orClosed(err error) (*found, error) {
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// take makes what was found the view's.
+func (v *View) take(f *found) {
+	for i, s := range v.Surveys {
+		if f.old != nil && f.old[i] != nil {
+			s.old = v.own(f.old[i])
+		}
+		if f.locked != nil {
+			s.locked = f.locked[i]
+		}
+		if f.bases != nil && f.trees[i] != nil {
+			s.Base = v.own(f.trees[i])
+		}
+	}
+	if f.whole != nil {
+		v.own(f.whole)
+	}
+	if f.bases != nil {
+		v.OSRelease, v.OSReleaseFile = f.osRelease, f.osReleaseFile
+	}
 }
 
 // each calls f for every hierarchy that is there.
@@ -245,14 +300,18 @@ func (v *View) overlaid() bool {
 	return slices.ContainsFunc(v.Surveys, func(s *Survey) bool { return len(s.Overlays) > 0 })
 }
 
-func closeDirs(all ...[]carrySource) {
-	for _, sources := range all {
-		for _, c := range sources {
-			if c.dir != nil {
-				_ = c.dir.Close()
-			}
+// carrySources are those of all hierarchies.
+type carrySources []carrySource
+
+// Close closes the directories.
+func (all carrySources) Close() error {
+	var errs []error
+	for _, c := range all {
+		if c.dir != nil {
+			errs = append(errs, c.dir.Close())
 		}
 	}
+	return errors.Join(errs...)
 }
 
 // Again takes the view once more, with the same options.
@@ -260,21 +319,34 @@ func (v *View) Again(ctx context.Context, ns *os.File, live *nsmount.Namespace) 
 	return Take(ctx, ns, live, v.options)
 }
 
-// open opens the hierarchy, on a thread in the live namespace. One that is not
-// there is no error yet: no layer may want it.
-func (s *Survey) open() (*os.File, error) {
-	dir, err := nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY)
+// open opens the hierarchies, on a thread in the live namespace.
+func (v *View) open() (carrySources, error) {
+	all := make(carrySources, len(v.Surveys))
+	err := v.each(func(i int, s *Survey) (err error) {
+		all[i], err = s.open()
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, all.Close())
+	}
+	return all, nil
+}
+
+// open opens the hierarchy. One that is not there is no error yet: no layer may want
+// it.
+func (s *Survey) open() (c carrySource, err error) {
+	c.dir, err = nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY)
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		s.Err = fmt.Errorf("hierarchy %q does not exist in the service's root: create it (mkdir -m 0755 %s) or leave it out with Hierarchies=", s.Path, s.Path)
+		c.missing = fmt.Errorf("hierarchy %q does not exist in the service's root: create it (mkdir -m 0755 %s) or leave it out with Hierarchies=", s.Path, s.Path)
 	case errors.Is(err, unix.ENOTDIR):
-		s.Err = fmt.Errorf("hierarchy %q is not a directory in the service's root: replace it by one or leave it out with Hierarchies=", s.Path)
+		c.missing = fmt.Errorf("hierarchy %q is not a directory in the service's root: replace it by one or leave it out with Hierarchies=", s.Path)
 	case errors.Is(err, unix.ELOOP):
-		s.Err = fmt.Errorf("hierarchy %q is a loop of symbolic links in the service's root: mend the link or leave it out with Hierarchies=", s.Path)
+		c.missing = fmt.Errorf("hierarchy %q is a loop of symbolic links in the service's root: mend the link or leave it out with Hierarchies=", s.Path)
 	default:
-		return dir, err
+		return c, err
 	}
-	return nil, nil
+	return c, nil
 }
 
 // look finds the mount that the hierarchy is on, and the stack there. It must not
@@ -337,60 +409,67 @@ func (s *Survey) uncovered(table *nsmount.Table) error {
 
 // peel takes the overlays off in the copy of the namespace and clones the base.
 // Must run on a thread there.
-func (v *View) peel(s *Survey, peeled *nsmount.Namespace) (carrySource, error) {
-	below := carrySource{ns: peeled, base: true}
+func peel(s *Survey, below *carrySource, peeled *nsmount.Namespace) (*nsmount.Tree, error) {
+	below.ns, below.base = peeled, true
 	for range s.Overlays {
 		dir, err := nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil {
-			return below, err
+			return nil, err
 		}
 		err = nsmount.DetachTop(dir)
 		dir.Close()
 		if errors.Is(err, unix.EINVAL) {
 			// mount_namespaces(7): what is copied out of another user namespace's
 			// mount namespace is locked.
-			return below, fmt.Errorf("peel overlay in a copy of the namespace: %w: it belongs to a user namespace of the service's own: remove DelegateNamespaces=mnt from the unit, or restart it for new versions", err)
+			return nil, fmt.Errorf("peel overlay in a copy of the namespace: %w: it belongs to a user namespace of the service's own: remove DelegateNamespaces=mnt from the unit, or restart it for new versions", err)
 		}
 		if err != nil {
-			return below, fmt.Errorf("peel overlay in a copy of the namespace: %w", err)
+			return nil, fmt.Errorf("peel overlay in a copy of the namespace: %w", err)
 		}
 	}
 	var err error
 	if below.dir, err = nsmount.OpenInRoot(s.Path, unix.O_PATH|unix.O_DIRECTORY); err != nil {
-		return below, err
+		return nil, err
 	}
 	t, err := nsmount.CloneDir(below.dir, false, 0)
 	if err != nil {
-		return below, fmt.Errorf("clone base: %w", err)
+		return nil, fmt.Errorf("clone base: %w", err)
 	}
-	s.Base = v.own(t)
-	return below, s.Base.SetPropagation(nsmount.Private, false)
+	return t, t.SetPropagation(nsmount.Private, false)
+}
+
+// keep clones what the overlaid hierarchies show now, for the way back.
+func (v *View) keep(seen carrySources, table *nsmount.Table) (*found, error) {
+	f := &found{old: make([]*nsmount.Tree, len(v.Surveys)), locked: make([]bool, len(v.Surveys))}
+	return f, v.each(func(i int, s *Survey) (err error) {
+		if len(s.Overlays) > 0 {
+			f.old[i], f.locked[i], err = keepOld(seen[i].dir, table, seen[i].top)
+		}
+		return err
+	})
 }
 
 // keepOld clones what is visible now, for the way back. A tree with locked
 // children is cloned whole or not at all, which is also how to tell that they
 // are locked (has_locked_children of fs/namespace.c).
-func (v *View) keepOld(s *Survey, dir *os.File, table *nsmount.Table, top *nsmount.Mount) error {
+func keepOld(dir *os.File, table *nsmount.Table, top *nsmount.Mount) (t *nsmount.Tree, locked bool, err error) {
 	children := table.Children(top.ID)
-	t, err := nsmount.CloneDir(dir, false, 0)
+	t, err = nsmount.CloneDir(dir, false, 0)
 	switch {
 	case err == nil && len(children) == 0:
-		s.old, s.locked = v.own(t), true
-		return s.old.SetPropagation(nsmount.Private, false)
+		return t, true, t.SetPropagation(nsmount.Private, false)
 	case err == nil:
 		// Not locked (systemd's own): the new tree goes on top, and the way back
 		// is to take it off again.
-		return t.Close()
+		return nil, false, t.Close()
 	case !errors.Is(err, unix.EINVAL) || len(children) == 0:
-		return err
+		return nil, false, err
 	}
-	s.locked = true
 	t, err = nsmount.CloneDir(dir, true, 0)
 	if err != nil {
-		return fmt.Errorf("keep the old tree: %w", err)
+		return nil, false, fmt.Errorf("keep the old tree: %w", err)
 	}
-	s.old = v.own(t)
-	return s.passOn(t, table, children)
+	return t, true, passOn(t, table, children)
 }
 
 // passOn gives the mounts of a kept tree the propagation that carried mounts
@@ -399,7 +478,7 @@ func (v *View) keepOld(s *Survey, dir *os.File, table *nsmount.Table, top *nsmou
 // slaves of the old ones, as when they are carried; one that has mounts below
 // it must not be a slave. The kernel changes the children of a detached tree
 // only together with its top, so one such child decides for all.
-func (s *Survey) passOn(t *nsmount.Tree, table *nsmount.Table, children []*nsmount.Mount) error {
+func passOn(t *nsmount.Tree, table *nsmount.Table, children []*nsmount.Mount) error {
 	for _, c := range children {
 		if len(table.Children(c.ID)) > 0 {
 			return t.SetPropagation(nsmount.Private, true)
@@ -419,22 +498,22 @@ var osReleaseDirs = [...]string{"/etc", "/usr/lib"}
 
 // readOSRelease reads the service root's os-release where no extension can change
 // it: in the peeled copy, or below the bare root.
-func (v *View) readOSRelease(open func(path string, flags int) (*os.File, error)) error {
+func (v *View) readOSRelease(f *found, open func(path string, flags int) (*os.File, error)) error {
 	for _, d := range osReleaseDirs {
 		p := d + "/os-release"
-		f, err := open(p, unix.O_PATH)
+		file, err := open(p, unix.O_PATH)
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("open os-release of the service's root: %w", err)
 		}
-		data, err := v.readRegular(f, maxOSRelease)
-		f.Close()
+		data, err := v.readRegular(file, maxOSRelease)
+		file.Close()
 		if err != nil {
 			return fmt.Errorf("read %q of the service's root: %w", p, err)
 		}
-		v.OSRelease, v.OSReleaseFile = data, p
+		f.osRelease, f.osReleaseFile = data, p
 		return nil
 	}
 	return nil
@@ -451,11 +530,10 @@ func (v *View) readRegular(f *os.File, limit int64) ([]byte, error) {
 	if !fi.Mode().IsRegular() {
 		return nil, fmt.Errorf("not a regular file (%s)", fi.Mode().Type())
 	}
-	fd, err := unix.Openat(int(v.fds.Fd()), strconv.Itoa(int(f.Fd())), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	content, err := nsmount.Reopen(f, v.fds)
 	if err != nil {
 		return nil, err
 	}
-	content := os.NewFile(uintptr(fd), f.Name())
 	defer content.Close()
 	data, err := io.ReadAll(io.LimitReader(content, limit+1))
 	if err == nil && int64(len(data)) > limit {
