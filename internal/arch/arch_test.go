@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"extension/vpick":        {"extension/architecture", "extension/version"},
 
 	"image":        {"image/...", "nsmount"},
+	"image/build":  {"image/gpt", "image/verity"},
 	"image/gpt":    {},
 	"image/policy": {},
 	"image/probe":  {},
