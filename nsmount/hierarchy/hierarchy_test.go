@@ -510,17 +510,50 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-func TestRedirectLeadsNowhere(t *testing.T) {
-	f := newFixture(t, nsmounttest.Options{}, func(f *fixture) {
-		write(t, f.dir+"/L1/dir/own", "own")
-		if err := unix.Setxattr(f.dir+"/L1/dir", "trusted.overlay.redirect", []byte("/secretdir"), 0); err != nil {
-			f.t.Fatal("no trusted xattrs on this tmpfs: ", err)
+// TestAttributesLeadNowhere has the attributes in a layer by which an overlay leads
+// lookups to another place: none is followed, whichever way the overlay is made. An
+// image may have them, since it is not walked before it is mounted.
+func TestAttributesLeadNowhere(t *testing.T) {
+	const moved, metacopy = "trusted.overlay.redirect", "trusted.overlay.metacopy"
+	for _, way := range []nsmount.Limits{nsmount.Probe(), {NoLowerdir: true}} {
+		for _, tt := range []struct {
+			name  string
+			path  string // of the layer, with the attributes
+			attrs map[string]string
+			read  string
+			want  string
+		}{
+			{"absolute", "dir", map[string]string{moved: "/elsewhere"}, "dir/inner", "operation not permitted"},
+			{"relative", "dir", map[string]string{moved: "elsewhere"}, "dir/inner", "operation not permitted"},
+			{"what the layer has there", "dir", map[string]string{moved: "/elsewhere"}, "dir/own", "operation not permitted"},
+			{"not there in the base", "new", map[string]string{moved: "/elsewhere"}, "new/inner", "operation not permitted"},
+			{"of a user", "dir", map[string]string{"user.overlay.redirect": "/elsewhere"}, "dir/inner", "base inner"},
+			{"file", "base", map[string]string{metacopy: "", moved: "/elsewhere/inner"}, "base", "operation not permitted"},
+			{"data below", "base", map[string]string{metacopy: ""}, "base", "operation not permitted"},
+			{"origin", "base", map[string]string{"trusted.overlay.origin": "garbage"}, "base", "own"},
+		} {
+			t.Run(fmt.Sprintf("%s/lowerdir=%v", tt.name, !way.NoLowerdir), func(t *testing.T) {
+				f := newFixture(t, nsmounttest.Options{}, func(f *fixture) {
+					if tt.path == "base" {
+						write(t, f.dir+"/L1/base", "own")
+					} else {
+						write(t, f.dir+"/L1/"+tt.path+"/own", "own")
+					}
+					for name, value := range tt.attrs {
+						if err := unix.Setxattr(f.dir+"/L1/"+tt.path, name, []byte(value), 0); err != nil {
+							f.t.Fatal(err)
+						}
+					}
+					write(t, f.dir+"/root/etc/elsewhere/inner", "REDIRECTED")
+				})
+				f.limits = way
+				f.exchange("L1")
+				if got := f.svc.Read("/etc/" + tt.read); !strings.HasSuffix(got, tt.want) {
+					t.Errorf("the service reads %q, want %q", got, tt.want)
+				}
+				f.want("/etc/version=1")
+			})
 		}
-		write(t, f.dir+"/root/etc/secretdir/inner", "REDIRECTED")
-	})
-	f.exchange("L1")
-	if got := f.svc.Read("/etc/dir/inner"); got == "REDIRECTED" {
-		t.Errorf("a layer's redirect was followed")
 	}
 }
 
