@@ -1,6 +1,7 @@
 package reload
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -157,9 +158,27 @@ func fromBase(r *state.Record) func(h, rel string) bool {
 	for _, h := range r.Current.Hierarchies {
 		for _, c := range h.Carried {
 			known[h.Path+"\x00"+c.Path] = c.Origin == originHost
+			known[place(h)+"\x00"+c.Path] = c.Origin == originHost
 		}
 	}
 	return func(h, rel string) bool { return known[h+"\x00"+rel] }
+}
+
+// place is where a hierarchy is, links followed.
+func place(h state.Hierarchy) string { return cmp.Or(h.Point, h.Path) }
+
+// placesOf are those of all hierarchies that a record has, committed or not.
+func placesOf(r *state.Record) (places []string) {
+	all := r.Current.Hierarchies
+	if r.Pending != nil {
+		all = slices.Concat(all, r.Pending.Hierarchies)
+	}
+	for _, h := range all {
+		if !slices.Contains(places, place(h)) {
+			places = append(places, place(h))
+		}
+	}
+	return places
 }
 
 // refsOf are the refs as a record has them.

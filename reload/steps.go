@@ -72,18 +72,32 @@ func (t *transaction) find(s *subject, is *situation) steps.Step[*target] {
 
 func (t *transaction) survey(target *target, is *situation) steps.Step[*hierarchy.View] {
 	return steps.Step[*hierarchy.View]{Do: func(ctx context.Context) (*hierarchy.View, error) {
-		v, err := hierarchy.Take(ctx, target.ns, target.live, hierarchy.Options{
-			Hierarchies: is.hierarchies, Limits: t.Limits, FromBase: fromBase(is.record),
-		})
+		v, err := t.look(ctx, target, is)
 		if err != nil {
 			return nil, err
 		}
-		t.run.Own(v)
+		if left := v.Left(placesOf(is.record)); len(left) > 0 {
+			// They get no layer, so they come off.
+			is.hierarchies = append(is.hierarchies, left...)
+			if v, err = t.look(ctx, target, is); err != nil {
+				return nil, err
+			}
+		}
 		if v.Interrupted() || is.record.Pending != nil {
 			t.res.Warnings = append(t.res.Warnings, "an earlier reload was interrupted: a reload puts all hierarchies in order")
 		}
 		return v, nil
 	}}
+}
+
+func (t *transaction) look(ctx context.Context, target *target, is *situation) (*hierarchy.View, error) {
+	v, err := hierarchy.Take(ctx, target.ns, target.live, hierarchy.Options{
+		Hierarchies: is.hierarchies, Limits: t.Limits, FromBase: fromBase(is.record),
+	})
+	if err == nil {
+		t.run.Own(v)
+	}
+	return v, err
 }
 
 func (t *transaction) pick(is *situation) steps.Step[[]*extension.Picked] {

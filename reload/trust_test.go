@@ -7,7 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/nsmount/nsmounttest"
 )
 
 // TestUntrustedPath makes a directory on the way writable for everyone.
@@ -62,6 +65,88 @@ func TestHierarchyIsDropped(t *testing.T) {
 	b.write("Hierarchies=/usr /etc/ssl")
 	if _, err := b.reload(Options{}); err == nil || !strings.Contains(err.Error(), "restart the service") {
 		t.Errorf("a hierarchy within another: %v", err)
+	}
+}
+
+// TestLinkPointsElsewhere has a hierarchy that is a link, and points elsewhere later: the
+// overlay moves there, what is mounted below the old place stays hidden, and a reload
+// that is taken back leaves everything at the old place.
+func TestLinkPointsElsewhere(t *testing.T) {
+	b := newBed(t)
+	if err := nsmounttest.Mount("tmpfs", "/opt", "tmpfs", 0); err != nil {
+		t.Fatal(err)
+	}
+	nsmounttest.Unmount(t, "/opt")
+	link := func(to string) {
+		t.Helper()
+		for _, err := range []error{os.MkdirAll("/opt/"+to+"/dir", 0o755), os.WriteFile("/opt/"+to+"/base", []byte(to), 0o644), os.Symlink(to, "/opt/new"), os.Rename("/opt/new", "/opt/link")} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ship := func(version string) {
+		b.extension("sys", version, map[string]string{"usr/lib/extension-release.d/extension-release.sys": "ID=_any\n", "opt/link/version": version})
+	}
+	want := func(pairs ...string) {
+		t.Helper()
+		for _, p := range pairs {
+			path, text, _ := strings.Cut(p, "=")
+			if got := b.svc.Read("/opt/" + path); !strings.HasPrefix(got, text) {
+				t.Errorf("/opt/%s reads %q, want %q", path, got, text)
+			}
+		}
+	}
+	places := func(places ...string) {
+		t.Helper()
+		var got []string
+		for _, m := range b.svc.Table("overlay extexec:") {
+			got = append(got, strings.Fields(m)[4])
+		}
+		slices.Sort(got)
+		if d := cmp.Diff(places, slices.Compact(got)); d != "" {
+			t.Errorf("the overlays are on (-want +got):\n%s", d)
+		}
+	}
+	link("a")
+	ship("2")
+	b.write("Hierarchies=/opt/link")
+	b.start()
+	want("link/version=2", "a/version=2")
+
+	link("b")
+	ship("3")
+	_, err := b.reload(Options{Hook: func(point string) error {
+		if point == "after exchange" {
+			want("link/version=3", "b/version=3", "a/version=error: ", "a/base=a")
+			return errors.New("taken back")
+		}
+		return nil
+	}})
+	if err == nil || !strings.Contains(err.Error(), "taken back") {
+		t.Fatal(err)
+	}
+	want("a/version=2", "b/version=error: ")
+	places("/opt/a")
+	if _, err := b.reload(Options{}); err != nil {
+		t.Fatal(err)
+	}
+	want("link/version=3", "b/version=3", "a/version=error: ", "a/base=a")
+	places("/opt/b")
+	if res, err := b.reload(Options{IfChanged: true}); err != nil || res.Exchanged {
+		t.Errorf("nothing has changed: %+v, %v", res, err)
+	}
+
+	// With a mount of the unit's below it, an empty layer stays at the old place.
+	b.svc.Mount(b.dir, "/opt/b/dir", "", unix.MS_BIND, "")
+	link("c")
+	for _, version := range []string{"4", "5"} {
+		ship(version)
+		if _, err := b.reload(Options{}); err != nil {
+			t.Fatal(err)
+		}
+		want("link/version="+version, "c/version="+version, "b/version=error: ", "b/base=b", "b/dir/bed.service=[Service]")
+		places("/opt/b", "/opt/c")
 	}
 }
 

@@ -88,7 +88,8 @@ type View struct {
 
 	options Options
 	owned   []*nsmount.Tree
-	fds     *os.File // our own /proc/self/fd, while a survey is made: in its namespace a service may have another
+	table   *nsmount.Table // of the live namespace
+	fds     *os.File       // our own /proc/self/fd, while a survey is made: in its namespace a service may have another
 }
 
 // Options says what to look at.
@@ -127,6 +128,22 @@ func (v *View) Interrupted() bool {
 	return false
 }
 
+// Left lists those of the places that have an overlay of ours on them although none
+// of the hierarchies is there: one was a link to it, and points elsewhere now.
+func (v *View) Left(places []string) (left []string) {
+	for _, p := range places {
+		here := func(s *Survey) bool { return s.Point == p }
+		ours := func(m nsmount.Mount) bool {
+			owner, _ := OwnerOf(&m)
+			return m.Point == p && owner == Ours
+		}
+		if !slices.ContainsFunc(v.Surveys, here) && slices.ContainsFunc(v.table.Mounts, ours) {
+			left = append(left, p)
+		}
+	}
+	return left
+}
+
 // Take surveys the mount namespace that ns (a pidfd or an nsfs file) means. live
 // is a thread in it. The overlays of ours and of systemd's are peeled in a copy
 // of the namespace; nothing changes in the namespace itself.
@@ -154,6 +171,7 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 	if err != nil {
 		return err
 	}
+	v.table = table
 	seen, err := nsmount.Do(ctx, live, v.open)
 	if err != nil {
 		return err
