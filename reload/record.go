@@ -85,9 +85,6 @@ func hierarchiesOf(s settings.Settings, current state.Generation) ([]string, err
 // supported refuses settings that this version reads and does not act on: a
 // check that is silently not made is worse than none.
 func supported(s settings.Settings) error {
-	if s.AllNamespaces {
-		return fmt.Errorf("%s: Namespaces=unit is not supported by this version: remove the line", s.Fragment)
-	}
 	if s.CountTries {
 		return fmt.Errorf("%s: CountTries=yes is not supported by this version: remove the line", s.Fragment)
 	}

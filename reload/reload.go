@@ -197,6 +197,11 @@ func (t *transaction) goLive(ctx context.Context, is *situation, running *target
 	if _, err = steps.Do(ctx, run, "exchange", t.exchange(running, made)); err != nil {
 		return err
 	}
+	if is.settings.AllNamespaces {
+		if _, err = steps.Do(ctx, run, "elsewhere", t.elsewhere(running, is, made)); err != nil {
+			return err
+		}
+	}
 	if _, err = steps.Do(ctx, run, "apply", t.apply(running, is)); err != nil {
 		return err
 	}

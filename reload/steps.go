@@ -356,7 +356,11 @@ func (m *made) landed(live *nsmount.Namespace) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range m.staged {
+	return allLanded(m.staged, table)
+}
+
+func allLanded(staged []*hierarchy.Staged, table *nsmount.Table) error {
+	for _, s := range staged {
 		if err := s.Landed(table); err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ were recorded, and what a reload would find on disk. It changes nothing.
                   not appear
     REFUSED       what failed a check, and is not picked again
     HELD          what a rollback left, and is not picked again: see "extexec unhold"
-    NAMESPACE     other mount namespaces of the unit's processes`,
+    NAMESPACE     other mount namespaces of the unit's processes, and what they see`,
 		Example: `  extexec status web.service
   extexec status --json web | jq .hierarchies`,
 		Args: oneName,
@@ -208,15 +208,28 @@ func heldTable(s *status.Status) (t table) {
 }
 
 func namespaceTable(s *status.Status) (t table) {
-	t.add("NAMESPACE", "PROCESSES", "HIERARCHY", "STATE", "LIVE")
+	t.add("NAMESPACE", "PROCESSES", "HIERARCHY", "STATE", "LIVE", "COVERED")
 	for _, n := range s.Namespaces {
 		for _, h := range n.Hierarchies {
 			live := h.Top
 			if h.Live != nil {
 				live = fmt.Sprintf("%d.%d", h.Live.Generation, h.Live.Serial)
 			}
-			t.add(fmt.Sprint(n.MountNS), fmt.Sprint(len(n.PIDs)), h.Path, string(h.State), live)
+			t.add(fmt.Sprint(n.MountNS), someOf(n.PIDs), h.Path, string(h.State), live, number(h.Covered))
+		}
+		for _, m := range n.OldMounts {
+			t.add(fmt.Sprint(n.MountNS), someOf(n.PIDs), m, "a part of an older generation", "", "")
 		}
 	}
 	return t
+}
+
+// someOf are the first few of many numbers, and how many there are.
+func someOf(pids []int) string {
+	const some = 4
+	text := strings.Trim(fmt.Sprint(pids[:min(some, len(pids))]), "[]")
+	if len(pids) > some {
+		text += fmt.Sprintf(" ... (%d)", len(pids))
+	}
+	return text
 }

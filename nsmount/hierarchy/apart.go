@@ -22,5 +22,5 @@ func apart(surveys []*Survey, wanted []Wanted) error {
 
 // covers tells whether a hierarchy has an overlay, or gets one.
 func covers(s *Survey, w Wanted) bool {
-	return s.Point != "" && (len(w.Layers) > 0 || len(s.Overlays) > 0)
+	return s.Point != "" && !s.leave && (len(w.Layers) > 0 || len(s.Overlays) > 0)
 }

@@ -114,8 +114,8 @@ func (c *carrySource) findTop(s *Survey, table *nsmount.Table) error {
 // base is carried only while the base has it.
 func (v *View) carry(ctx context.Context, s *Survey, own, below carrySource) error {
 	s.prints = prints(own.table, s.Point)
-	if p := unbindable(own.table, s.Point); p != "" {
-		return fmt.Errorf("carry mount %q: it is unbindable, and cloning would drop it in silence: make it private (mount --make-private %s)", p, p)
+	if err := s.bindable(own.table); err != nil {
+		return err
 	}
 	fromBase := v.options.FromBase
 	var mine []Carried
@@ -135,6 +135,12 @@ func (v *View) carry(ctx context.Context, s *Survey, own, below carrySource) err
 		return err
 	}
 	s.Carried = slices.Concat(mine, theirs)
+	return v.arrange(ctx, s, own, below)
+}
+
+// arrange sorts what is carried, and finds what stands for the mounts whose source
+// was replaced.
+func (v *View) arrange(ctx context.Context, s *Survey, own, below carrySource) error {
 	slices.SortStableFunc(s.Carried, func(a, b Carried) int { return strings.Compare(a.Path, b.Path) })
 	for i := range s.Carried {
 		if s.Carried[i].How == Replaced {
@@ -274,6 +280,14 @@ func propagate(t *nsmount.Tree, nested, shared bool) error {
 	}
 	if shared {
 		return t.SetPropagation(nsmount.Shared, nested)
+	}
+	return nil
+}
+
+// bindable refuses a hierarchy with an unbindable mount below it.
+func (s *Survey) bindable(table *nsmount.Table) error {
+	if p := unbindable(table, s.Point); p != "" {
+		return fmt.Errorf("carry mount %q: it is unbindable, and cloning would drop it in silence: make it private (mount --make-private %s)", p, p)
 	}
 	return nil
 }

@@ -170,11 +170,11 @@ func (st *stager) build(ctx context.Context, s *Survey, w Wanted) (*Staged, erro
 func (s *Survey) modeFor(w Wanted, limits nsmount.Limits) mode {
 	n := len(s.Overlays) - s.leftovers()
 	switch {
-	case n == 0 && len(w.Layers) == 0:
+	case s.leave, n == 0 && len(w.Layers) == 0:
 		return untouched
 	case n == 0:
 		return attach
-	case len(w.Layers) == 0 && n == 1 && len(s.Carried) == 0 && s.locked:
+	case len(w.Layers) == 0 && n == 1 && !s.borrowed && len(s.Carried) == 0 && s.locked:
 		return unpeel
 	case limits.NoBeneath || !s.locked:
 		return onTop

@@ -33,6 +33,12 @@ type Survey struct {
 	BaseWritable bool
 	Carried      []Carried
 
+	// leave says of another namespace of the service's that it shows something of
+	// its own there, or what is wanted already.
+	leave bool
+	// borrowed says that the base is that of the service's main namespace.
+	borrowed bool
+
 	attr   nsmount.Attr  // of what is visible now
 	shared bool          // of what is visible now
 	locked bool          // its children, if any, come off in one piece only
@@ -180,7 +186,12 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 	for i, s := range v.Surveys {
 		s.Err = seen[i].missing
 	}
-	err = v.each(func(i int, s *Survey) error { return s.look(&seen[i], live, table) })
+	err = v.each(func(i int, s *Survey) error {
+		if err := s.look(&seen[i], live, table); err != nil {
+			return err
+		}
+		return s.uncovered(table)
+	})
 	if err != nil {
 		return err
 	}
@@ -388,7 +399,7 @@ func (s *Survey) look(own *carrySource, live *nsmount.Namespace, table *nsmount.
 	own.ns, own.table, own.top, own.root = live, table, top, top.Root
 	s.attr, s.shared = top.Attr, top.Shared != 0
 	s.stack(table, top)
-	return s.uncovered(table)
+	return nil
 }
 
 // stack lists the overlays of ours and of systemd's, from the top down to the
@@ -460,7 +471,7 @@ func peel(s *Survey, below *carrySource, peeled *nsmount.Namespace) (*nsmount.Tr
 func (v *View) keep(seen carrySources, table *nsmount.Table) (*found, error) {
 	f := &found{old: make([]*nsmount.Tree, len(v.Surveys)), locked: make([]bool, len(v.Surveys))}
 	return f, v.each(func(i int, s *Survey) (err error) {
-		if len(s.Overlays) > 0 {
+		if len(s.Overlays) > 0 && !s.leave {
 			f.old[i], f.locked[i], err = keepOld(seen[i].dir, table, seen[i].top)
 		}
 		return err

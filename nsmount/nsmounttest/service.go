@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,10 @@ type Options struct {
 	Root        string  // a directory that becomes its root; it gets a proc below
 	Propagation uintptr // of "/"; MS_SHARED (also for 0), MS_PRIVATE or MS_SLAVE
 	UserNS      bool    // in a user namespace of its own
+
+	// Sandbox makes its root an empty tmpfs in which these directories are bound, as
+	// bwrap(1) does.
+	Sandbox []string
 }
 
 type request struct {
@@ -64,13 +69,118 @@ func Start(t testing.TB, o Options) *Service {
 	}
 	cmd.Env = append(os.Environ(), envStage+"="+stageSvc, "NSMOUNTTEST_OPTIONS="+string(opts))
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if o.UserNS {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: 0, Size: 65536}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: 0, Size: 65536}}
-	}
+	cmd.SysProcAttr = o.attr()
 	return StartCommand(t, cmd)
+}
+
+func (o Options) attr() *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if o.UserNS {
+		a.Cloneflags |= syscall.CLONE_NEWUSER
+		a.UidMappings = []syscall.SysProcIDMap{{HostID: 0, Size: 65536}}
+		a.GidMappings = []syscall.SysProcIDMap{{HostID: 0, Size: 65536}}
+	}
+	return a
+}
+
+// A Child is a process of the service in another mount namespace.
+type Child struct {
+	s   *Service
+	id  int
+	PID int
+}
+
+// Spawn starts a child of the service in a copy of its mount namespace: a peer of
+// it where o has no propagation. It ends with the service.
+func (s *Service) Spawn(o Options) *Child {
+	s.t.Helper()
+	text, err := json.Marshal(o)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := &Child{s: s}
+	r := s.must(request{Do: "spawn", Args: []string{string(text)}})
+	if _, err := fmt.Sscan(r.Text, &c.id, &c.PID); err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+// Read is [Service.Read] in the child.
+func (c *Child) Read(path string) string {
+	c.s.t.Helper()
+	r, err := c.s.ask(request{Do: "child", Args: []string{fmt.Sprint(c.id), "read", path}})
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	return r.Text
+}
+
+// Mount is [Service.Mount] in the child.
+func (c *Child) Mount(source, target, fsType string, flags uintptr, data string) {
+	c.s.t.Helper()
+	c.s.must(request{Do: "child", Args: []string{fmt.Sprint(c.id), "mount", source, target, fsType, data}, Flag: flags})
+}
+
+// Hammer is [Service.Hammer] in the child.
+func (c *Child) Hammer(paths ...string) {
+	c.s.t.Helper()
+	c.s.must(request{Do: "child", Args: append([]string{fmt.Sprint(c.id), "hammer"}, paths...)})
+}
+
+// Tally is [Service.Tally] of the child.
+func (c *Child) Tally() map[string]int {
+	c.s.t.Helper()
+	return c.s.must(request{Do: "child", Args: []string{fmt.Sprint(c.id), "tally"}}).Tally
+}
+
+// Stop ends the child.
+func (c *Child) Stop() {
+	c.s.t.Helper()
+	c.s.must(request{Do: "reap", Args: []string{fmt.Sprint(c.id)}})
+}
+
+// spawn is the service's side of [Service.Spawn].
+func (w *worker) spawn(options string) (string, error) {
+	var o Options
+	if err := json.Unmarshal([]byte(options), &o); err != nil {
+		return "", err
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), envStage+"="+stageSvc, "NSMOUNTTEST_OPTIONS="+options)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = o.attr()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return "", err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	s := &Service{cmd: cmd, in: in, out: bufio.NewReader(out)}
+	if line, err := s.out.ReadString('\n'); err != nil || line != "ready\n" {
+		return "", fmt.Errorf("child did not start: %q, %w", line, err)
+	}
+	w.children = append(w.children, s)
+	return fmt.Sprint(len(w.children)-1, " ", s.PID()), nil
+}
+
+// child is a child by its number.
+func (w *worker) child(number string) *Service {
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		panic(err)
+	}
+	return w.children[n]
+}
+
+func (s *Service) reap() error {
+	_ = s.in.Close()
+	return s.cmd.Wait()
 }
 
 // Environment makes a test binary, executed with it, serve as a service in the
@@ -276,6 +386,9 @@ func serve() {
 	for {
 		line, err := in.ReadBytes('\n')
 		if err != nil {
+			for _, c := range w.children {
+				_ = c.reap()
+			}
 			return
 		}
 		var q request
@@ -300,11 +413,14 @@ func enterRoot() error {
 	if err := json.Unmarshal([]byte(os.Getenv("NSMOUNTTEST_OPTIONS")), &o); err != nil {
 		return err
 	}
-	if o.Propagation == 0 {
+	if o.Propagation == 0 && len(o.Sandbox) == 0 {
 		return nil // somebody else has set the namespace up
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("make / slave: %w", err)
+	}
+	if len(o.Sandbox) > 0 {
+		return sandbox(o.Sandbox)
 	}
 	if o.Root != "" {
 		if err := unix.Mount(o.Root, o.Root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
@@ -332,6 +448,32 @@ func enterRoot() error {
 	return unix.Mount("", "/", "", unix.MS_REC|o.Propagation, "")
 }
 
+// sandbox makes the root an empty tmpfs with some directories bound in it.
+func sandbox(dirs []string) error {
+	const root = "/tmp"
+	if err := unix.Mount("tmpfs", root, "tmpfs", 0, ""); err != nil {
+		return fmt.Errorf("mount root: %w", err)
+	}
+	for _, d := range dirs {
+		if err := os.MkdirAll(root+d, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(d, root+d, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("bind %s: %w", d, err)
+		}
+	}
+	if err := unix.Chdir(root); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot_root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return err
+	}
+	return unix.Chdir("/")
+}
+
 type worker struct {
 	dirs  map[string]int
 	stop  atomic.Bool
@@ -340,6 +482,7 @@ type worker struct {
 	tally map[string]int
 
 	follower chan func()
+	children []*Service
 }
 
 func text(err error) string {
@@ -372,6 +515,14 @@ func (w *worker) do(q request) (string, map[string]int, error) {
 	case "read":
 		b, err := os.ReadFile(q.Args[0])
 		return string(b), nil, err
+	case "spawn":
+		text, err := w.spawn(q.Args[0])
+		return text, nil, err
+	case "child":
+		r, err := w.child(q.Args[0]).ask(request{Do: q.Args[1], Args: q.Args[2:], Flag: q.Flag})
+		return r.Text, r.Tally, err
+	case "reap":
+		return "", nil, w.child(q.Args[0]).reap()
 	case "mount":
 		return "", nil, unix.Mount(q.Args[0], q.Args[1], q.Args[2], q.Flag, q.Args[3])
 	case "follow":

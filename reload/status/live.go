@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -143,16 +144,16 @@ func tableOf(pid int, ns uint64) (*nsmount.Table, error) {
 	return nsmount.ParseTable(b)
 }
 
+// pointOf is where a hierarchy is.
+func pointOf(h state.Hierarchy) string { return cmp.Or(h.Point, h.Path) }
+
 // compare looks at one recorded hierarchy in a mount table, nil when there is none.
 func compare(h state.Hierarchy, r *state.Record, name string, t *nsmount.Table) Hierarchy {
 	got := Hierarchy{Path: h.Path, Point: h.Point, Layers: h.Layers, Carried: h.Carried, State: NotKnown}
 	if t == nil {
 		return got
 	}
-	point := h.Point
-	if point == "" {
-		point = h.Path
-	}
+	point := pointOf(h)
 	var latest uint64 // serial
 	ours, systemds := 0, 0
 	stack := mountsAt(t, point)

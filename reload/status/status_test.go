@@ -340,6 +340,27 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
+// A sandbox that has bound a part of a hierarchy keeps the old part, and is named.
+func TestOldMounts(t *testing.T) {
+	needRoot(t)
+	h := newHouse(t)
+	pid, ns := h.service(`
+		mkfifo stop; mkdir a/part; overlay extexec:3.6:web etc
+		unshare -m --propagation private sh -c 'mount --bind etc/part srv; umount etc; echo $$ >old; read x <stop' &
+		until test -s old; do sleep 0.01; done
+		umount etc; overlay extexec:3.7:web etc`)
+	h.Cleanup(func() { // before the service ends
+		f, err := os.OpenFile(h.path("stop"), os.O_RDWR, 0)
+		must(t, err)
+		must(t, f.Close())
+	})
+	h.save(&state.Record{PID: pid, MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Hierarchies: []state.Hierarchy{{Path: h.path("etc"), Layers: 1}}}})
+	s := h.read()
+	if len(s.Namespaces) != 1 || !cmp.Equal(s.Namespaces[0].OldMounts, []string{h.path("srv")}) || s.Stale != 1 {
+		t.Errorf("stale %d, %+v", s.Stale, s.Namespaces)
+	}
+}
+
 // A program that runs from a tree that was exchanged is told from one that does not.
 func TestOldMaps(t *testing.T) {
 	needRoot(t)

@@ -41,7 +41,7 @@ func notYet(j judgement) (found []Finding) {
 	for _, c := range []struct {
 		key string
 		set bool
-	}{{"Namespaces", j.set.AllNamespaces}, {"CountTries", j.set.CountTries}} {
+	}{{"CountTries", j.set.CountTries}} {
 		if a, ok := j.last(settings.Section, c.key); ok && c.set {
 			found = append(found, at(a, Error, "remove the line", "%s=%s is not supported by this version", a.Key, a.Value))
 		}

@@ -76,7 +76,6 @@ func TestFindings(t *testing.T) {
 		{wrapped, "[X-Extexec]\nExtensionImages=/i.raw\nExtensionImagePolicy=root=signed", facts, `error 9 this version verifies no images`},
 		{wrapped, "[X-Extexec]\nExtensionImages=/i.raw\nExtensionImagePolicy=root=signed+unprotected+absent:usr=unprotected+absent:=unused+absent", facts, `warning 9 the policy looks stricter than it is: it is a set of what is allowed, and lets "unprotected" in for root, too`},
 		{wrapped, "[X-Extexec]\nCountTries=yes", facts, `error 8 CountTries=yes is not supported by this version`},
-		{wrapped, "[X-Extexec]\nNamespaces=unit", facts, `error 8 Namespaces=unit is not supported by this version`},
 
 		// ExecReload=.
 		{wrapped, "ExecReload=", facts, "warning 0 no ExecReload= runs extexec"},

@@ -1,0 +1,114 @@
+package hierarchy
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/nsmount"
+)
+
+// Elsewhere surveys another mount namespace of the service that v was taken of,
+// after the exchange there: live is a thread in it, shown what was meant. A
+// hierarchy that shows it already, by propagation, is left alone, and so is one
+// that shows neither an older overlay of the same name or of systemd's, nor the
+// very directory that is the base: a sandbox has put something of its own there.
+//
+// The base is the one of v, which must stay open: what the sandbox has bound from
+// the service's tree lies over something else, and its mounts may be locked, so
+// that nothing can be peeled. Carried is what is mounted there.
+func (v *View) Elsewhere(ctx context.Context, live *nsmount.Namespace, shown Source) (*View, error) {
+	e := &View{options: v.options, OSRelease: v.OSRelease, OSReleaseFile: v.OSReleaseFile}
+	for _, s := range v.Surveys {
+		e.Surveys = append(e.Surveys, &Survey{Path: s.Path, Base: s.Base, borrowed: true})
+	}
+	if err := e.surveyElsewhere(ctx, live, shown); err != nil {
+		_ = e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (v *View) surveyElsewhere(ctx context.Context, live *nsmount.Namespace, shown Source) error {
+	var err error
+	if v.fds, err = os.Open("/proc/self/fd"); err != nil {
+		return err
+	}
+	defer v.fds.Close()
+	if v.table, err = live.Table(); err != nil {
+		return err
+	}
+	seen, err := nsmount.Do(ctx, live, v.open)
+	if err != nil {
+		return err
+	}
+	defer seen.Close()
+	err = v.each(func(i int, s *Survey) (err error) {
+		if s.leave = seen[i].missing != nil; s.leave {
+			return nil
+		}
+		if err := s.look(&seen[i], live, v.table); err != nil {
+			return err
+		}
+		seen[i].root = path.Join(seen[i].top.Root, strings.TrimPrefix(s.Point, seen[i].top.Point))
+		s.prints = prints(v.table, s.Point)
+		s.leave, err = s.ownThing(seen[i].dir, shown)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	kept, err := nsmount.Do(ctx, live, func() (*found, error) {
+		f, err := v.keep(seen, v.table)
+		return f.orClosed(err)
+	})
+	if err != nil {
+		return err
+	}
+	v.take(kept)
+	return v.each(func(i int, s *Survey) error {
+		if s.leave {
+			return nil
+		}
+		return v.carryElsewhere(ctx, s, seen[i])
+	})
+}
+
+// ownThing tells whether the hierarchy is to be left alone.
+func (s *Survey) ownThing(dir *os.File, shown Source) (bool, error) {
+	if top, covered := s.Top(); covered {
+		return top.Owner == Ours && (top.Source == shown || top.Source.Name != shown.Name), nil
+	}
+	if s.Base == nil {
+		return true, nil
+	}
+	same, err := sameFile(dir, s.Base.File())
+	return !same, err
+}
+
+func sameFile(a, b *os.File) (bool, error) {
+	var sa, sb unix.Stat_t
+	if err := unix.Fstat(int(a.Fd()), &sa); err != nil {
+		return false, fmt.Errorf("stat %q: %w", a.Name(), err)
+	}
+	if err := unix.Fstat(int(b.Fd()), &sb); err != nil {
+		return false, fmt.Errorf("stat %q: %w", b.Name(), err)
+	}
+	return sa.Dev == sb.Dev && sa.Ino == sb.Ino, nil
+}
+
+// carryElsewhere finds the mounts to carry, which are all that are there.
+func (v *View) carryElsewhere(ctx context.Context, s *Survey, own carrySource) error {
+	err := s.bindable(own.table)
+	if err != nil {
+		return err
+	}
+	if s.Carried, err = v.collect(ctx, s, own, func(string) bool { return true }); err != nil {
+		return err
+	}
+	return v.arrange(ctx, s, own, own)
+}
