@@ -3,7 +3,7 @@
 # make test       installs what the tests need and runs all of them (root)
 # make help       lists the rest
 
-.PHONY: build demo test unit race rig bench fuzz lint clean clean-rig have-go root-only test-deps help
+.PHONY: build demo test unit race rig bench soak fuzz lint clean clean-rig have-go root-only test-deps help
 .DEFAULT_GOAL := build
 
 export CGO_ENABLED ?= 0
@@ -11,7 +11,10 @@ export CGO_ENABLED ?= 0
 export TMPDIR ?= /var/tmp
 
 GO       ?= go
-FUZZTIME ?= 30s
+FUZZTIME ?= 1m
+SOAKTIME ?= 10m
+# Of what make soak draws; 0 draws others every time.
+SEED     ?= 0
 # git shows nobody but the owner a tree, root neither; go build takes that for an error.
 NOVCS     = $(if $(shell git rev-parse --git-dir 2>/dev/null),,-buildvcs=false)
 INTEGRATION = ./integration/...
@@ -52,7 +55,11 @@ bench: root-only test-deps ## the table of figures, under systemd 262 (root; som
 	$(GO) test -c -o bin/bench ./integration/bench
 	EXTEXEC_REQUIRE_RIG=1 bin/bench -table -test.run '^TestTable$$' -test.timeout 60m
 
-fuzz: ## every fuzz target for FUZZTIME=30s
+soak: root-only test-deps ## random versions, kills and reloads for SOAKTIME=10m (root); SEED= draws the same again
+	$(GO) test -c -o bin/soak ./integration/soak
+	cd integration/soak && EXTEXEC_REQUIRE_RIG=1 ../../bin/soak -test.run '^TestSoak$$' -test.timeout 0 -for $(SOAKTIME) -seed $(SEED)
+
+fuzz: ## every fuzz target for FUZZTIME=1m
 	@for pkg in $(UNIT); do \
 		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
 			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"testing"
 )
 
 // A binary is a program of this module that every container has.
@@ -33,6 +34,14 @@ func (r *run) build(b binary) (string, error) {
 	}
 	r.mu.Unlock()
 	return build()
+}
+
+// Build compiles a program of this module as releases are built.
+func Build(t testing.TB, pkg, out string) {
+	t.Helper()
+	if _, err := goBuild(pkg, out); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func goBuild(pkg, out string) (string, error) {
