@@ -133,11 +133,18 @@ func (t *transaction) update(ctx context.Context, who *subject, is *situation) e
 	}
 	interrupted := is.record.Pending != nil || look.Interrupted()
 	err = t.forward(ctx, is, running, look)
-	if err != nil && interrupted && !t.changed && ctx.Err() == nil {
-		return t.restore(ctx, is, running, err)
+	var broken *steps.UndoError
+	if err == nil || !interrupted || errors.As(err, &broken) || errors.Is(ctx.Err(), context.Canceled) {
+		return err
 	}
-	return err
+	// Like an undo, it is made although the time is over.
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreBound)
+	defer cancel()
+	return t.restore(bounded, is, running, err)
 }
+
+// restoreBound is how long the last committed generation may take to come back.
+const restoreBound = 25 * time.Second
 
 // forward goes on from the survey to the commit.
 func (t *transaction) forward(ctx context.Context, is *situation, running *target, look *hierarchy.View) error {
@@ -213,8 +220,9 @@ func (t *transaction) goLive(ctx context.Context, is *situation, running *target
 }
 
 // restore puts the last committed generation back after a reload that was
-// interrupted, where the wanted state cannot be had. The hierarchies agree again
-// then; the reload has failed all the same.
+// interrupted, where the wanted state cannot be had: what the interrupted one left,
+// and an exchange back brings back, may be the version that a check refuses now. The
+// hierarchies agree again then; the reload has failed all the same.
 func (t *transaction) restore(ctx context.Context, is *situation, running *target, cause error) (err error) {
 	if err := t.run.Undo(ctx); err != nil || len(is.record.Current.Hierarchies) == 0 {
 		return errors.Join(cause, err)

@@ -349,6 +349,28 @@ func TestRestoreAfterKill(t *testing.T) {
 	b.whole()
 }
 
+// TestRestoreAfterFailedVerify kills the reload to a bad version after its exchange.
+// The next one fails in ReloadVerify=, and what it found is no state to go back to:
+// the last committed generation is.
+func TestRestoreAfterFailedVerify(t *testing.T) {
+	b := newBed(t)
+	b.write(`ReloadVerify=/bin/sh -c 'read v </etc/extexec-test || test $$v = 1'`)
+	b.start()
+	b.install("2")
+	cmd := child{Name: "bed", Dirs: b.dirs, Point: "after exchange", Limits: nsmount.Probe()}.command(t)
+	if err := cmd.Run(); err == nil {
+		t.Fatal("the child was not killed")
+	}
+	b.want("2")
+	_, err := b.reload(Options{})
+	var f *Failure
+	if !errors.As(err, &f) || f.Left != TakenBack {
+		t.Errorf("error %v, want one that says that the old state is back", err)
+	}
+	b.want("1")
+	b.whole()
+}
+
 // TestBadVersion installs what cannot be used: nothing changes, and the message
 // names the thing.
 func TestBadVersion(t *testing.T) {

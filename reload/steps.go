@@ -243,7 +243,12 @@ func (t *transaction) begin(is *situation, target *target, m *made) steps.Step[*
 			}
 			return next, t.lock.Begin(next)
 		},
-		Undo: func(context.Context, *state.Record) error { return t.lock.Abort() },
+		Undo: func(context.Context, *state.Record) error {
+			if is.record.Pending != nil {
+				return nil // what an interrupted reload left is still to be put in order
+			}
+			return t.lock.Abort()
+		},
 	}
 }
 
