@@ -45,6 +45,54 @@ func EnterCopy(ns *os.File, p Propagation) (*Namespace, error) {
 	})
 }
 
+// EnterClone starts a thread whose root is a clone of all that the namespace of live
+// shows from its root: like [EnterCopy], for a namespace that belongs to another user
+// namespace. A copy of that one is locked as a whole, mount_namespaces(7); a clone only
+// where the original is. An unbindable mount is not in it.
+func EnterClone(ctx context.Context, live *Namespace, p Propagation) (*Namespace, error) {
+	root, err := Do(ctx, live, func() (*Tree, error) {
+		dir, err := OpenInRoot("/", unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return nil, err
+		}
+		defer dir.Close()
+		return CloneDir(dir, true, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	if err := root.SetPropagation(p, true); err != nil {
+		return nil, err
+	}
+	return start(func() error {
+		if err := copyNamespace(Private); err != nil {
+			return err
+		}
+		return changeRoot(root)
+	})
+}
+
+// changeRoot makes a tree the calling thread's root. It is attached over what nobody
+// needs in this thread's namespace.
+func changeRoot(t *Tree) error {
+	place, err := openPlace()
+	if err != nil {
+		return err
+	}
+	defer place.Close()
+	if err := t.Attach(place); err != nil {
+		return err
+	}
+	if err := lookup.Use(t.f, unix.Fchdir); err != nil {
+		return &OpError{Op: "fchdir", Target: t.f.Name(), Err: err}
+	}
+	if err := unix.Chroot("."); err != nil {
+		return &OpError{Op: "chroot", Target: t.f.Name(), Err: err}
+	}
+	return nil
+}
+
 // Here serves calls in the mount namespace that the process was started in, with
 // its root and working directory. That is where every thread is that was not
 // moved, so no thread is set apart for it: nothing may be called there that

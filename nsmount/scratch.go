@@ -63,18 +63,23 @@ func NewScratch(limits Limits) (*Scratch, error) {
 // who is chrooted (EPERM, user_namespaces(7)).
 var benchPlaces = []string{"/sys", "/run", "/tmp", "/etc"}
 
-func (s *Scratch) layBench() error {
-	var place *os.File
-	var err error
-	for _, s.at = range benchPlaces {
-		if place, err = OpenInRoot(s.at, unix.O_PATH|unix.O_DIRECTORY); err == nil {
-			break
+// openPlace opens the first of them. The file's name is its path.
+func openPlace() (place *os.File, err error) {
+	for _, at := range benchPlaces {
+		if place, err = OpenInRoot(at, unix.O_PATH|unix.O_DIRECTORY); err == nil {
+			return place, nil
 		}
 	}
+	return nil, fmt.Errorf("find a directory to work in (one of %s): %w", strings.Join(benchPlaces, " "), err)
+}
+
+func (s *Scratch) layBench() error {
+	place, err := openPlace()
 	if err != nil {
-		return fmt.Errorf("find a directory to work in (one of %s): %w", strings.Join(benchPlaces, " "), err)
+		return err
 	}
 	defer place.Close()
+	s.at = place.Name()
 	t, err := MountFS(FSConfig{Type: "tmpfs", Attr: AttrNoDev | AttrNoSuid | AttrNoExec})
 	if err != nil {
 		return err

@@ -137,6 +137,22 @@ func TestAdopt(t *testing.T) {
 	})
 }
 
+// TestOwnUserNamespace replaces systemd's overlay in a mount namespace that belongs to
+// the service's own user namespace (DelegateNamespaces=mnt), where a copy made from
+// outside is locked.
+func TestOwnUserNamespace(t *testing.T) {
+	f := newFixture(t, nsmounttest.Options{UserNS: true}, func(f *fixture) {
+		mount(t, "tmpfs", f.dir+"/root/var", "tmpfs", 0) // of the host's, and so locked
+	})
+	f.systemdOverlay("L1")
+	f.svc.Mount("/etc/base", "/etc/secret", "", unix.MS_BIND, "")
+	f.want("/etc/version=1", "/etc/secret=base")
+	for _, l := range []string{"L2", "L3", "L2"} {
+		f.exchange(l)
+		f.want("/etc/version="+l[1:], "/etc/secret=base", "/etc/base=base", "/etc/dir/inner=base inner")
+	}
+}
+
 // TestHiddenInBase keeps a mount of the host hidden that lies below one of the
 // unit's: at the first reload of an adopted unit the peeled base shows it, the
 // service never has.

@@ -208,24 +208,46 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 	}
 	v.take(found)
 	bases := found.bases
-	if bases == nil {
-		peeled := live
-		if v.overlaid() {
-			if peeled, err = nsmount.EnterCopy(ns, nsmount.Slave); err != nil {
-				return fmt.Errorf("copy the mount namespace: %w", err)
-			}
+	switch {
+	case bases != nil:
+	case v.overlaid():
+		var peeled *nsmount.Namespace
+		if peeled, bases, err = v.peelCopy(ctx, ns, live); err == nil {
 			defer peeled.Close()
-			table = nil
 		}
-		if bases, err = v.peelAll(ctx, peeled, table); err != nil {
-			return err
-		}
+	default:
+		bases, err = v.peelAll(ctx, live, table)
+	}
+	if err != nil {
+		return err
 	}
 	defer bases.Close()
 	return v.each(func(i int, s *Survey) error {
 		s.BaseWritable = !bases[i].top.SuperReadOnly() || bases[i].top.FSType == "overlay"
 		return v.carry(ctx, s, seen[i], bases[i])
 	})
+}
+
+// peelCopy finds all bases in a copy of the namespace, and gives that too. Where the
+// namespace belongs to a user namespace of the service's own (DelegateNamespaces=mnt),
+// nothing comes off in a copy (EINVAL), but in a clone of all that it shows.
+func (v *View) peelCopy(ctx context.Context, ns *os.File, live *nsmount.Namespace) (peeled *nsmount.Namespace, bases carrySources, err error) {
+	for _, enter := range []func() (*nsmount.Namespace, error){
+		func() (*nsmount.Namespace, error) { return nsmount.EnterCopy(ns, nsmount.Slave) },
+		func() (*nsmount.Namespace, error) { return nsmount.EnterClone(ctx, live, nsmount.Slave) },
+	} {
+		if peeled, err = enter(); err != nil {
+			return nil, nil, fmt.Errorf("copy the mount namespace: %w", err)
+		}
+		if bases, err = v.peelAll(ctx, peeled, nil); err == nil {
+			return peeled, bases, nil
+		}
+		_ = peeled.Close()
+		if !errors.Is(err, unix.EINVAL) {
+			break
+		}
+	}
+	return nil, nil, err
 }
 
 // peelAll finds all bases in the peeled copy of the namespace, or in the live one
@@ -448,9 +470,8 @@ func peel(s *Survey, below *carrySource, peeled *nsmount.Namespace) (*nsmount.Tr
 		err = nsmount.DetachTop(dir)
 		dir.Close()
 		if errors.Is(err, unix.EINVAL) {
-			// mount_namespaces(7): what is copied out of another user namespace's
-			// mount namespace is locked.
-			return nil, fmt.Errorf("peel overlay in a copy of the namespace: %w: it belongs to a user namespace of the service's own: remove DelegateNamespaces=mnt from the unit, or restart it for new versions", err)
+			// mount_namespaces(7): what a user namespace got from the one above it is locked.
+			return nil, fmt.Errorf("peel overlay in a copy of the namespace: %w: it is locked by a user namespace of the service's own: restart the service for new versions, or take DelegateNamespaces=mnt out of its unit", err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("peel overlay in a copy of the namespace: %w", err)
