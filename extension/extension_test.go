@@ -156,6 +156,9 @@ func TestIdentity(t *testing.T) {
 	}
 	must(t, os.Rename(top+"/a.raw", top+"/b.raw"))
 	write(t, top, map[string]string{"a.raw": "xx"})
+	if renamed := pick(t, imageRef(top+"/b.raw")).Identity; renamed != image {
+		t.Errorf("a renamed image is %q, was %q", renamed, image)
+	}
 	if other := pick(t, imageRef(top+"/a.raw")).Identity; other == image {
 		t.Errorf("another image with the same name and content is %q too", other)
 	}

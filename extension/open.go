@@ -3,6 +3,7 @@ package extension
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -46,11 +47,9 @@ func Open(p *Picked, o OpenOptions) (*Opened, error) {
 	fail := func(step string, err error) (*Opened, error) {
 		return nil, &Error{Ref: p.Ref.String(), Step: step, Err: errors.Join(err, opened.Close())}
 	}
-	var err error
-	if p.Kind == settings.Image {
-		err = opened.openImage(o)
-	} else {
-		err = opened.openDirectory()
+	err := opened.openPath(o)
+	if errors.Is(err, fs.ErrNotExist) && p.follow() {
+		err = opened.openPath(o)
 	}
 	if err != nil {
 		return fail(stepOpen, err)
@@ -66,6 +65,26 @@ func Open(p *Picked, o OpenOptions) (*Opened, error) {
 	}
 	opened.Release = opened.Releases[0]
 	return opened, nil
+}
+
+// follow takes the path that the entry has now: another service may have counted a
+// try of it since the pick. It says false where it is gone.
+func (p *Picked) follow() bool {
+	if p.Entry == nil {
+		return false
+	}
+	path, err := p.Entry.Path()
+	if err == nil {
+		p.Path = path
+	}
+	return err == nil
+}
+
+func (o *Opened) openPath(opt OpenOptions) error {
+	if o.Kind == settings.Image {
+		return o.openImage(opt)
+	}
+	return o.openDirectory()
 }
 
 // errReplaced: what was picked and what would be opened are not the same.

@@ -7,11 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/extexec/extexec/extension/layers"
 	"github.com/extexec/extexec/extension/release"
+	"github.com/extexec/extexec/extension/vdir"
 	"github.com/extexec/extexec/extension/vpick"
 	"github.com/extexec/extexec/unitfile/settings"
 )
@@ -36,9 +38,14 @@ type Picked struct {
 	Version, Arch string
 
 	// Identity is what makes two extensions the same: "dir:" and the
-	// fingerprint of a directory, "file:" and what fstat(2) tells of an image.
+	// fingerprint of a directory, "file:" and what statx(2) tells of an image,
+	// but for the time of the last change: a rename is no change.
 	// The root hash of an image with verity will stand in for the latter.
 	Identity string
+
+	// Entry is the entry of a versioned directory that it is; nil for one that is
+	// in none.
+	Entry *vdir.Version
 
 	Candidates []Candidate // the best first; the one with an empty Why is this
 	Warnings   []string    // what was passed over although it should not be there
@@ -56,6 +63,14 @@ type PickOptions struct {
 	// why: a rollback left it.
 	Held func(version, identity string) (why string, held bool)
 
+	// NoTriesLeft passes over what has no tries left also where there is nothing
+	// else.
+	NoTriesLeft bool
+
+	// Live are paths of what runs. The last try of it may have been taken when it
+	// was started, which is no reason to leave it.
+	Live []string
+
 	// Arch is the architecture to pick for, in systemd's words; empty: that of
 	// this program.
 	Arch string
@@ -68,7 +83,11 @@ func Pick(ref settings.Ref, o PickOptions) (*Picked, error) {
 		return nil, &Error{Ref: ref.String(), Step: stepPick, Err: errors.New("the root directory is no extension: name a directory that has only the extension's files")}
 	}
 	p := &picker{ref: ref, options: o, seen: map[string]pinned{}}
-	result, err := vpick.Pick(ref.Path, vpick.Options{Native: o.Arch, PassOver: p.passOver}, filter(ref.Kind))
+	options := vpick.Options{Native: o.Arch, PassOver: p.passOver}
+	if len(o.Live) > 0 {
+		options.Proven = p.lives
+	}
+	result, err := vpick.Pick(ref.Path, options, filter(ref.Kind))
 	if err != nil && ref.Optional && p.missing(err) {
 		return nil, nil
 	}
@@ -83,11 +102,52 @@ func Pick(ref settings.Ref, o PickOptions) (*Picked, error) {
 	if ref.Kind == settings.Image {
 		picked.Name = release.ImageName(picked.Name)
 	}
+	picked.enter(ref)
 	for _, c := range result.Candidates {
 		picked.Candidates = append(picked.Candidates, Candidate{Candidate: c, Identity: p.seen[c.Path].identity})
 	}
 	return picked, nil
 }
+
+// enter notes which entry it is of the versioned directory that a ref means.
+func (p *Picked) enter(ref settings.Ref) {
+	if suffix, versioned := vpick.SuffixOf(ref.Path, filter(ref.Kind)); versioned {
+		p.Entry = vdir.At(p.Path, suffix, p.file.dev, p.file.ino)
+	}
+}
+
+// PickAgain finds what was picked for a ref earlier, at the path that it had then,
+// or under a name with other tries. Where there is nothing, the error wraps
+// [fs.ErrNotExist]; where all that is there is another thing, it is [ErrOther].
+func PickAgain(ref settings.Ref, path, identity string) (*Picked, error) {
+	paths := []string{path}
+	if suffix, versioned := vpick.SuffixOf(ref.Path, filter(ref.Kind)); versioned {
+		// A directory that cannot be read has nothing more to offer.
+		more, _ := vdir.Paths(path, suffix)
+		paths = append(paths, more...)
+	}
+	var first error
+	for _, path := range paths {
+		at := ref
+		at.Path, at.Optional = path, false
+		p, err := Pick(at, PickOptions{})
+		if err == nil && p.Identity != identity {
+			err = &Error{Ref: ref.String(), Step: stepPick, Err: ErrOther}
+		}
+		if err == nil {
+			p.Ref = ref
+			p.enter(ref)
+			return p, nil
+		}
+		if first == nil || errors.Is(first, fs.ErrNotExist) {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+// ErrOther says that what was picked earlier is another thing by now.
+var ErrOther = errors.New("it is another thing by now")
 
 func filter(k settings.Kind) vpick.Filter {
 	if k == settings.Image {
@@ -101,6 +161,7 @@ type picker struct {
 	options  PickOptions
 	seen     map[string]pinned // by path
 	asked    bool              // there was a candidate of the right kind
+	spent    bool              // one was passed over for its tries
 	warnings []string
 }
 
@@ -112,9 +173,23 @@ type pinned struct {
 // inode tells one file from another while both exist.
 type inode struct{ dev, ino uint64 }
 
+// lives says whether a candidate whose last try was taken is what runs.
+func (p *picker) lives(c *vpick.Candidate) bool {
+	if c.TriesLeft > 0 || c.TriesDone == 0 {
+		return false
+	}
+	suffix, _ := vpick.SuffixOf(p.ref.Path, filter(p.ref.Kind))
+	is := vdir.At(c.Path, suffix, 0, 0).Is
+	return slices.ContainsFunc(p.options.Live, is)
+}
+
 // passOver works out the identity of a candidate that would be picked.
 func (p *picker) passOver(c *vpick.Candidate, f *os.File) string {
 	p.asked = true
+	if p.options.NoTriesLeft && c.TriesLeft == 0 {
+		p.spent = true
+		return "has no tries left"
+	}
 	identity, inode, err := identify(f, p.ref.Kind)
 	if err != nil {
 		why := "cannot be read: " + err.Error()
@@ -138,19 +213,22 @@ func (p *picker) passOver(c *vpick.Candidate, f *os.File) string {
 // identify gives the identity of an open file, which may be an O_PATH
 // descriptor.
 func identify(f *os.File, k settings.Kind) (string, inode, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return "", inode{}, os.NewSyscallError("fstat", err)
+	var st unix.Statx_t
+	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
+		return "", inode{}, os.NewSyscallError("statx", err)
 	}
-	in := inode{dev: st.Dev, ino: st.Ino}
+	in := inode{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino}
 	if k == settings.Directory {
 		fingerprint, err := layers.Fingerprint(f)
 		return "dir:" + fingerprint, in, err
 	}
 	// An image with verity data is the same wherever it lies: once there is
-	// verification, its root hash goes here.
-	return fmt.Sprintf("file:%d:%d,%d,%d,%d.%09d,%d.%09d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino, st.Size,
-		st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec), in, nil
+	// verification, its root hash goes here. Not the time of the last change: a
+	// rename, such as that of a counter of tries, is one. When it was made tells
+	// it from a later file that got its number; 0 where the file system has no
+	// such time.
+	return fmt.Sprintf("file:%d:%d,%d,%d,%d.%09d,%d.%09d", st.Dev_major, st.Dev_minor, st.Ino, st.Size,
+		st.Mtime.Sec, st.Mtime.Nsec, st.Btime.Sec, st.Btime.Nsec), in, nil
 }
 
 // missing says whether a failed pick means that there is nothing: no source, or
@@ -184,6 +262,8 @@ func (p *picker) explain(err error) error {
 		return fmt.Errorf("%w: install it, or write %q if it may be missing", err, optional)
 	case !errors.Is(err, vpick.ErrNoMatch):
 		return err
+	case p.spent:
+		return fmt.Errorf("%w: install another version, or take the counter off the name of one that is good", err)
 	case p.fits(other):
 		return fmt.Errorf("%w: %s takes it", err, key)
 	case p.missing(err):

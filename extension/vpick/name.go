@@ -28,14 +28,8 @@ func (p place) parseName(name string) (Candidate, bool) {
 	if !ok {
 		return Candidate{}, false
 	}
-	c := Candidate{Path: join(p.dir, name), Name: name, TriesLeft: Unlimited, TriesDone: Unlimited}
-
-	// A "+" that does not start a counter stays, and makes the version invalid.
-	if at := strings.LastIndexByte(rest, '+'); at >= 0 {
-		if left, done, ok := parseTries(rest[at+1:]); ok {
-			c.TriesLeft, c.TriesDone, rest = left, done, rest[:at]
-		}
-	}
+	c := Candidate{Path: join(p.dir, name), Name: name}
+	rest, c.TriesLeft, c.TriesDone = cutTries(rest)
 	// systemd cuts an unknown word off as well: foo_bar_1.0 has version "bar".
 	if at := strings.LastIndexByte(rest, '_'); at >= 0 {
 		if word := rest[at+1:]; architecture.Known(word) {
@@ -51,6 +45,29 @@ func (p place) parseName(name string) (Candidate, bool) {
 		c.Why = fmt.Sprintf("has no valid version in its name (%q)", rest)
 	}
 	return c, true
+}
+
+// CutTries takes the suffix and the counter of tries off a name. It says false
+// where the name does not end in the suffix. Both tries are [Unlimited] where the
+// name counts none.
+func CutTries(name, suffix string) (stem string, left, done uint, ok bool) {
+	stem, ok = strings.CutSuffix(name, suffix)
+	if !ok {
+		return "", 0, 0, false
+	}
+	stem, left, done = cutTries(stem)
+	return stem, left, done, true
+}
+
+// cutTries cuts +LEFT[-DONE] off. A "+" that does not start a counter stays, and
+// makes the version invalid.
+func cutTries(name string) (stem string, left, done uint) {
+	if at := strings.LastIndexByte(name, '+'); at >= 0 {
+		if left, done, ok := parseTries(name[at+1:]); ok {
+			return name[:at], left, done
+		}
+	}
+	return name, Unlimited, Unlimited
 }
 
 // parseTries reads LEFT or LEFT-DONE.

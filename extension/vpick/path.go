@@ -71,6 +71,13 @@ func (f Filter) locate(path string) place {
 	return p
 }
 
+// SuffixOf is what the names end with that a path means under a filter. It says
+// false for a path that uses no versioned directory.
+func SuffixOf(path string, f Filter) (suffix string, versioned bool) {
+	p := f.locate(path)
+	return p.suffix, p.dir != ""
+}
+
 // onlyDirectories is what a pattern with a slash at its end asks for. A set that
 // has no directories in it stays without.
 func onlyDirectories(types Type) Type {

@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"extension/layers":       {},
 	"extension/release":      {"extension/architecture", "internal/lookup"},
 	"extension/vpick":        {"extension/architecture", "extension/version"},
+	"extension/vdir":         {"extension/vpick"},
 
 	"image":           {"image/...", "nsmount"},
 	"image/build":     {"image/gpt", "image/verity"},
