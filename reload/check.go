@@ -11,6 +11,7 @@ import (
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/service"
@@ -105,7 +106,7 @@ func (t *transaction) check(target *target, is *situation, m *made) steps.Step[s
 			return struct{}{}, nil
 		}
 		err := rehearseIn(ctx, target.ns, m.staged, is.settings.ReloadCheck, service.Place{Process: target.process}, t.addWarning)
-		return struct{}{}, t.refuseOn(err, is, m)
+		return struct{}{}, t.refuseOn(ctx, err, is, m)
 	}}
 }
 
@@ -118,7 +119,7 @@ func (t *transaction) verify(target *target, is *situation, m *made) steps.Step[
 		if err == nil {
 			err = target.alive()
 		}
-		return struct{}{}, t.refuseOn(err, is, m)
+		return struct{}{}, t.refuseOn(ctx, err, is, m)
 	}}
 }
 
@@ -140,17 +141,26 @@ func (t *target) alive() error {
 
 // refuseOn remembers what made a check fail: the extensions that the last
 // generation did not have. An error of ours (no such command, no more time) is
-// no verdict on them, and neither is one about a set that is live already.
-func (t *transaction) refuseOn(err error, is *situation, m *made) error {
+// no verdict on them, and neither is one about a set that is live already. One
+// whose name counts its tries is tried again, as long as there are any.
+func (t *transaction) refuseOn(ctx context.Context, err error, is *situation, m *made) error {
 	var exit *service.ExitError
 	if err == nil || !errors.As(err, &exit) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, service.ErrGone) {
 		return err
 	}
+	t.try(ctx, is, m) // a check is before begin
+	bad := newIn(m.all, is.record.Current.Identities())
+	if len(t.trial) > 0 {
+		ctx, cancel := shortly(ctx)
+		defer cancel()
+		uncounted, err := nsmount.Do(ctx, t.host, func() ([]*extension.Opened, error) { return t.trial.uncounted(bad), nil })
+		if t.warnOf("look at the tries", err); err == nil {
+			bad = uncounted
+		}
+	}
 	t.warn(t.lock.Remember(func(memory *state.Memory) {
-		for _, e := range m.all.extensions {
-			if !slices.Contains(is.record.Current.Identities(), e.Identity) {
-				memory.Refuse(refusal(e.Picked, err))
-			}
+		for _, e := range bad {
+			memory.Refuse(refusal(e.Picked, err))
 		}
 	}))
 	return err

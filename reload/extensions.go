@@ -26,6 +26,20 @@ type picks struct {
 type pickRules struct {
 	force   bool // also what was refused or is held
 	anyPath bool // also what another user can replace
+
+	// Of a reload: what is live. It needs no tries, and with CountTries=yes what
+	// has none left is passed over. A start takes that where there is nothing else,
+	// as systemd does.
+	live *state.Generation
+}
+
+// options are what a pick of a ref keeps to.
+func (r pickRules) options(s settings.Settings, memory *state.Memory, ref settings.Ref) extension.PickOptions {
+	o := passOver(memory, ref)
+	if s.CountTries && r.live != nil {
+		o.NoTriesLeft, o.Live = !r.force, paths(*r.live)
+	}
+	return o
 }
 
 // pickAll picks every ref. The same extension twice counts once: the higher one
@@ -36,7 +50,7 @@ func pickAll(s settings.Settings, memory *state.Memory, rules pickRules) (picks,
 	}
 	var all picks
 	for _, ref := range s.Refs {
-		p, err := extension.Pick(ref, passOver(memory, ref))
+		p, err := extension.Pick(ref, rules.options(s, memory, ref))
 		if err == nil && p != nil && !rules.anyPath {
 			err = trusted(p)
 		}
@@ -55,7 +69,7 @@ func pickAll(s settings.Settings, memory *state.Memory, rules pickRules) (picks,
 		if p == nil {
 			continue
 		}
-		all.warnings = append(append(all.warnings, p.Warnings...), heldBefore(memory, p)...)
+		all.warnings = slices.Concat(all.warnings, p.Warnings, heldBefore(memory, p), lastResort(s, p))
 		all.add(p)
 	}
 	return all, nil
@@ -83,21 +97,19 @@ func pickRecorded(g state.Generation) ([]*extension.Picked, error) {
 		if err != nil {
 			return nil, err
 		}
-		at := ref
-		at.Path, at.Optional = e.Path, false
-		p, err := extension.Pick(at, extension.PickOptions{})
+		p, err := extension.PickAgain(ref, e.Path, e.Identity)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			gone = append(gone, fmt.Errorf("%q, which generation %d had, is gone: install that version again", e.Path, g.Number))
 			continue
+		case errors.Is(err, extension.ErrOther):
+			gone = append(gone, fmt.Errorf("%q is no longer what generation %d had: install that version again", e.Path, g.Number))
+			continue
 		case err != nil:
 			gone = append(gone, err)
 			continue
-		case p.Identity != e.Identity:
-			gone = append(gone, fmt.Errorf("%q is no longer what generation %d had: install that version again", e.Path, g.Number))
-			continue
 		}
-		p.Ref, p.Version = ref, e.Version
+		p.Version = e.Version
 		picked = append(picked, p)
 	}
 	return picked, errors.Join(gone...)

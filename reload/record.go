@@ -56,11 +56,7 @@ func settingsFor(unit string, f Flags) (settings.Settings, error) {
 			return s, err
 		}
 	}
-	s, err := s.WithFlags(f.Images, f.Directories, f.Hierarchies)
-	if err != nil {
-		return s, err
-	}
-	return s, supported(s)
+	return s.WithFlags(f.Images, f.Directories, f.Hierarchies)
 }
 
 // hierarchiesOf are the hierarchies that a reload has to do with. One that is no
@@ -80,15 +76,6 @@ func hierarchiesOf(s settings.Settings, current state.Generation) ([]string, err
 		all = append(all, h.Path)
 	}
 	return all, nil
-}
-
-// supported refuses settings that this version reads and does not act on: a
-// check that is silently not made is worse than none.
-func supported(s settings.Settings) error {
-	if s.CountTries {
-		return fmt.Errorf("%s: CountTries=yes is not supported by this version: remove the line", s.Fragment)
-	}
-	return nil
 }
 
 // carryOn keeps what an exchange does not change: the same generation once more is

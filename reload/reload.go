@@ -80,8 +80,9 @@ type transaction struct {
 	lock    *state.Lock
 	is      *situation // nil before it was read
 	tried   []state.Extension
-	changed bool   // the exchange was made
-	untold  error  // why the service could not be told that the old state is back
+	changed bool  // the exchange was made
+	untold  error // why the service could not be told that the old state is back
+	trial   trial
 	trigger string // what it is: triggerReload, …
 	back    *back  // of a rollback
 }
@@ -156,18 +157,20 @@ func (t *transaction) forward(ctx context.Context, is *situation, running *targe
 	todo := t.compare(is, running, look, picked)
 	t.res.Generation = is.record.Current
 	if todo == nothing {
-		return t.stay(ctx, is, running)
+		return t.stay(ctx, is, running, picked)
 	}
 	return t.goLive(ctx, is, running, look, picked, todo)
 }
 
 // stay leaves the hierarchies as they are, and tells the service all the same.
-func (t *transaction) stay(ctx context.Context, is *situation, running *target) error {
-	if t.IfChanged {
-		return nil
+func (t *transaction) stay(ctx context.Context, is *situation, running *target, picked []*extension.Picked) error {
+	if !t.IfChanged {
+		if _, err := steps.Do(ctx, t.run, "apply", t.apply(running, is)); err != nil {
+			return err
+		}
 	}
-	_, err := steps.Do(ctx, t.run, "apply", t.apply(running, is))
-	return err
+	t.good(ctx, is, is.record, picked)
+	return nil
 }
 
 // goLive makes what was picked the live state.
@@ -180,7 +183,7 @@ func (t *transaction) goLive(ctx context.Context, is *situation, running *target
 	if todo == exchange && len(all.extensions) < len(picked) {
 		// What was left out this time may be what was left out before.
 		if todo = t.compare(is, running, look, all.picked()); todo == nothing {
-			return t.stay(ctx, is, running)
+			return t.stay(ctx, is, running, all.picked())
 		}
 	}
 	made, err := steps.Do(ctx, run, "stage", t.stage(is, look, all, todo))
@@ -201,7 +204,7 @@ func (t *transaction) goLive(ctx context.Context, is *situation, running *target
 	// Registered before the exchange: when that is undone, the service is told
 	// again, after the old trees are back.
 	run.OnUndo("apply", t.applyAgain(running, is))
-	if _, err = steps.Do(ctx, run, "exchange", t.exchange(running, made)); err != nil {
+	if _, err = steps.Do(ctx, run, "exchange", t.exchange(running, is, made)); err != nil {
 		return err
 	}
 	if is.settings.AllNamespaces {

@@ -67,6 +67,7 @@ type start struct {
 	ns      *os.File // the namespace that we were started in
 	live    *nsmount.Namespace
 	lock    *state.Lock
+	shown   bool // the command is about to see the extensions
 }
 
 // start reads like docs/architecture.md, "One start".
@@ -150,6 +151,9 @@ func (s *start) prepare(ctx context.Context) (p prepared, err error) {
 		return p, &ExitError{ExitNamespace, err}
 	}
 	if _, err = steps.Do(ctx, run, "settle", s.settle(p.made)); err != nil {
+		return p, &ExitError{ExitNamespace, err}
+	}
+	if _, err = steps.Do(ctx, run, "count", s.count(p.is, p.made)); err != nil {
 		return p, &ExitError{ExitNamespace, err}
 	}
 	return p, nil
@@ -438,6 +442,7 @@ func (s *start) record(is *situation, m *made) steps.Step[struct{}] {
 		if w != nil {
 			s.warn(w.Error())
 		}
+		s.shown = true
 		return struct{}{}, nil
 	}}
 }

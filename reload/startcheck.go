@@ -35,7 +35,7 @@ func (s *start) check(is *situation, who *identity, m *made) steps.Step[*made] {
 			return m, err
 		}
 		good := history.LastGood()
-		s.refuse(is, m, good, failed)
+		s.refuse(ctx, is, m, good, failed)
 		if good == nil {
 			return nil, fmt.Errorf("%w; no set of extensions has passed it before, so there is none to start with: mend the extension", err)
 		}
@@ -74,14 +74,15 @@ func (s *start) rehearse(ctx context.Context, is *situation, who *identity, m *m
 
 // refuse remembers the extensions that the last good set did not have, and that this
 // set was tried.
-func (s *start) refuse(is *situation, m *made, good *state.Generation, why error) {
+func (s *start) refuse(ctx context.Context, is *situation, m *made, good *state.Generation, why error) {
 	var passed []string
 	if good != nil {
 		passed = good.Identities()
 	}
+	trial := s.take(ctx, is, m, passed)
 	w := s.lock.Remember(func(memory *state.Memory) {
 		for _, e := range m.all.extensions {
-			if good != nil && !slices.Contains(passed, e.Identity) {
+			if good != nil && !slices.Contains(passed, e.Identity) && !slices.Contains(trial, e) {
 				memory.Refuse(refusal(e.Picked, why))
 			}
 		}

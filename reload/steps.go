@@ -106,7 +106,7 @@ func (t *transaction) pick(is *situation) steps.Step[[]*extension.Picked] {
 			return t.pickBack(ctx, is)
 		}
 		all, err := nsmount.Do(ctx, t.host, func() (picks, error) {
-			return pickAll(is.settings, is.memory, pickRules{force: t.Force, anyPath: is.flags.AnyPath})
+			return pickAll(is.settings, is.memory, pickRules{force: t.Force, anyPath: is.flags.AnyPath, live: &is.record.Current})
 		})
 		t.res.Warnings = append(t.res.Warnings, all.warnings...)
 		t.tried = attemptOf(all.picked)
@@ -179,12 +179,12 @@ func (t *transaction) open(is *situation, v *hierarchy.View, picked []*extension
 
 // made is what was staged, with what it takes to stage it again.
 type made struct {
-	view       *hierarchy.View
-	layers     *layers
-	staged     []*hierarchy.Staged
-	all        *opened
-	source     hierarchy.Source
-	generation state.Generation
+	view   *hierarchy.View
+	layers *layers
+	staged []*hierarchy.Staged
+	all    *opened
+	source hierarchy.Source
+	record *state.Record // that begin has written
 }
 
 // Close gives up what was not attached.
@@ -234,16 +234,16 @@ func copies(staged []*hierarchy.Staged) (warnings []string) {
 
 func (t *transaction) begin(is *situation, target *target, m *made) steps.Step[*state.Record] {
 	return steps.Step[*state.Record]{
-		Do: func(context.Context) (*state.Record, error) {
-			m.generation = generationOf(is, m.source, t.trigger, m.all, m.layers, m.staged)
-			carryOn(&m.generation, is.record.Current)
-			next := &state.Record{
-				Unit: is.unit, MountNS: target.id, PID: target.process.PID(), StartTime: target.process.StartTime(),
-				Refs: refsOf(is.settings), Flags: is.flags.record(), Current: m.generation,
+		Do: func(ctx context.Context) (*state.Record, error) {
+			t.try(ctx, is, m)
+			err := t.intend(is, target, m)
+			if err != nil {
+				t.untry(ctx)
 			}
-			return next, t.lock.Begin(next)
+			return m.record, err
 		},
-		Undo: func(context.Context, *state.Record) error {
+		Undo: func(ctx context.Context, _ *state.Record) error {
+			t.untry(ctx)
 			if is.record.Pending != nil {
 				return nil // what an interrupted reload left is still to be put in order
 			}
@@ -252,14 +252,31 @@ func (t *transaction) begin(is *situation, target *target, m *made) steps.Step[*
 	}
 }
 
+// intend writes down what is about to become live.
+func (t *transaction) intend(is *situation, target *target, m *made) error {
+	g := generationOf(is, m.source, t.trigger, m.all, m.layers, m.staged)
+	carryOn(&g, is.record.Current)
+	m.record = &state.Record{
+		Unit: is.unit, MountNS: target.id, PID: target.process.PID(), StartTime: target.process.StartTime(),
+		Refs: refsOf(is.settings), Flags: is.flags.record(), Current: g,
+	}
+	return t.lock.Begin(m.record)
+}
+
 // maxRestage bounds how often the carried mounts may change under our hands.
 const maxRestage = 5
 
-func (t *transaction) exchange(target *target, m *made) steps.Step[*made] {
+func (t *transaction) exchange(target *target, is *situation, m *made) steps.Step[*made] {
 	return steps.Step[*made]{
 		Do: func(ctx context.Context) (*made, error) {
+			begun := m.view
 			if err := m.settle(ctx, target.ns, target.live, t.run.Own); err != nil {
 				return nil, err
+			}
+			if m.view != begun { // staged again, over other mounts than were written down
+				if err := t.intend(is, target, m); err != nil {
+					return nil, err
+				}
 			}
 			if err := t.show(ctx, target, m); err != nil {
 				return nil, err
@@ -374,15 +391,17 @@ func allLanded(staged []*hierarchy.Staged, table *nsmount.Table) error {
 }
 
 func (t *transaction) commit(is *situation, m *made, todo todo) steps.Step[state.Generation] {
-	return steps.Step[state.Generation]{Do: func(context.Context) (state.Generation, error) {
+	return steps.Step[state.Generation]{Do: func(ctx context.Context) (state.Generation, error) {
 		if err := t.lock.Commit(); err != nil {
 			return state.Generation{}, err
 		}
-		t.res.Generation, t.res.Exchanged = m.generation, true
+		t.good(ctx, is, m.record, m.all.picked())
+		g := m.record.Current
+		t.res.Generation, t.res.Exchanged = g, true
 		if todo == exchange {
-			t.warn(t.lock.AddHistory(m.generation, is.settings.KeepGenerations))
+			t.warn(t.lock.AddHistory(g, is.settings.KeepGenerations))
 			t.warn(accept(t.lock, is.memory, m.all.extensions, t.Force || t.back != nil, t.Force))
 		}
-		return m.generation, nil
+		return g, nil
 	}}
 }

@@ -64,13 +64,13 @@ func (v *Version) Path() (string, error) {
 	return v.rename(func(t tries) (tries, bool) { return t, false })
 }
 
-// Counted says whether the name counts tries, and whether one is left.
-func (v *Version) Counted() (counted, left bool, err error) {
+// Counted says whether the name counts tries.
+func (v *Version) Counted() (counted bool, err error) {
 	_, err = v.rename(func(t tries) (tries, bool) {
-		counted, left = t != uncounted, t.left > 0
+		counted = t != uncounted
 		return t, false
 	})
-	return counted, left, err
+	return counted, err
 }
 
 // Try takes one try. It says false, and changes nothing, where the name counts

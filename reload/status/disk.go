@@ -96,6 +96,7 @@ func (e *Extension) find(m *state.Memory, r *state.Record) {
 		return
 	}
 	p, err := extension.Pick(ref, extension.PickOptions{
+		Live:    e.paths(),
 		Refused: m.IsRefused,
 		Held:    func(v, identity string) (string, bool) { return m.IsHeld(e.Ref, v, identity, version.Compare) },
 	})
@@ -118,14 +119,25 @@ func (e *Extension) find(m *state.Memory, r *state.Record) {
 	}
 }
 
-// passedOver lists what comes before the one that is picked. What the vpick rules
-// leave out, another architecture say, was never a candidate.
+func (e *Extension) paths() []string {
+	if e.Recorded == nil {
+		return nil
+	}
+	return []string{e.Recorded.Path}
+}
+
+// passedOver lists what comes before the one that is picked, and what would, had it
+// any tries left. What else the vpick rules leave out, another architecture say, was
+// never a candidate.
 func (e *Extension) passedOver(candidates []extension.Candidate) {
+	better := true
 	for _, c := range candidates {
 		if c.Why == "" {
-			return
+			better = false
+			continue
 		}
-		if c.Identity != "" {
+		spent := c.TriesLeft == 0 && version.Compare(c.Version, e.Found.Version) > 0
+		if better && c.Identity != "" || !better && spent {
 			e.PassedOver = append(e.PassedOver, PassedOver{Path: c.Path, Version: c.Version, Why: c.Why})
 		}
 	}

@@ -296,6 +296,30 @@ func TestHeld(t *testing.T) {
 	}
 }
 
+// What has no tries left is passed over although it is newer; what runs on its last
+// one is not.
+func TestTries(t *testing.T) {
+	h := newHouse(t)
+	for _, v := range []string{"web.v/web_0+0-1", "web.v/web_1", "web.v/web_2+0-2", "live.v/live_1", "live.v/live_2+0-1"} {
+		must(t, os.MkdirAll(h.path("srv/"+v+"/etc"), 0o755))
+	}
+	h.save(&state.Record{
+		Refs: []state.Ref{{Kind: "directory", Text: h.path("srv/web.v")}, {Kind: "directory", Text: h.path("srv/live.v")}},
+		Current: state.Generation{Number: 1, Extensions: []state.Extension{
+			{Ref: h.path("srv/live.v"), Kind: "directory", Version: "2", Path: h.path("srv/live.v/live_2+1")},
+		}},
+	})
+	s := h.read()
+	web, live := s.Extensions[0], s.Extensions[1]
+	want := []status.PassedOver{{Path: h.path("srv/web.v/web_2+0-2"), Version: "2", Why: "has no tries left"}}
+	if diff := cmp.Diff(want, web.PassedOver); diff != "" || web.Found == nil || web.Found.Version != "1" {
+		t.Errorf("found %+v (-want +got):\n%s", web.Found, diff)
+	}
+	if live.Found == nil || live.Found.Version != "2" || len(live.PassedOver) != 0 {
+		t.Errorf("of what runs: %+v", live)
+	}
+}
+
 // Processes in other mount namespaces are counted where they see overlays of the
 // name, and stale where these are older.
 func TestElsewhere(t *testing.T) {

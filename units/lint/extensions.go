@@ -35,20 +35,6 @@ func sources(j judgement) (found []Finding) {
 	return found
 }
 
-// notYet: settings that this version reads, and whose start and reload it refuses
-// (supported in package reload).
-func notYet(j judgement) (found []Finding) {
-	for _, c := range []struct {
-		key string
-		set bool
-	}{{"CountTries", j.set.CountTries}} {
-		if a, ok := j.last(settings.Section, c.key); ok && c.set {
-			found = append(found, at(a, Error, "remove the line", "%s=%s is not supported by this version", a.Key, a.Value))
-		}
-	}
-	return found
-}
-
 // untrusted: a path that others can change is refused, unless the wrapper is told
 // to take it.
 func (j judgement) untrusted(r settings.Ref, src Source) Finding {

@@ -17,7 +17,7 @@ type judgement struct {
 
 // checks are all of them, in no order that matters.
 var checks = []func(judgement) []Finding{
-	sources, imagePolicy, notYet, reloadLines, reloadTimeout, ownReload, signals,
+	sources, imagePolicy, reloadLines, reloadTimeout, ownReload, signals, startTries,
 	hostFiles, writablePaths, sessions,
 	noProgram, wrapperLine, wrapperPlace, wrapperDevices, wrapperOthers,
 	adoptRefresh, adoptRoot, nothingYet,

@@ -75,7 +75,9 @@ func TestFindings(t *testing.T) {
 		{wrapped, "[X-Extexec]\nExtensionImages=/i.raw\nRequireSignature=yes", facts, `error 9 this version checks no signatures`},
 		{wrapped, "[X-Extexec]\nExtensionImages=/i.raw\nExtensionImagePolicy=root=signed", facts, `error 9 this version verifies no images`},
 		{wrapped, "[X-Extexec]\nExtensionImages=/i.raw\nExtensionImagePolicy=root=signed+unprotected+absent:usr=unprotected+absent:=unused+absent", facts, `warning 9 the policy looks stricter than it is: it is a set of what is allowed, and lets "unprotected" in for root, too`},
-		{wrapped, "[X-Extexec]\nCountTries=yes", facts, `error 8 CountTries=yes is not supported by this version`},
+		{wrapped, "[X-Extexec]\nCountTries=yes", facts, `note 8 each start takes a try of a version that counts them`},
+		{wrapped, "ExecStartPost=+/usr/bin/extexec reload --if-changed\n[X-Extexec]\nCountTries=yes", facts, ""},
+		{adopted, "[X-Extexec]\nCountTries=yes", facts, ""},
 
 		// ExecReload=.
 		{wrapped, "ExecReload=", facts, "warning 0 no ExecReload= runs extexec"},

@@ -102,3 +102,19 @@ func signals(j judgement) []Finding {
 	}
 	return []Finding{at(a, Warning, "use Type=notify, and ReloadSignal= in [X-Extexec]; extexec adopt and extexec wrap do", "systemd %d signals a notify-reload service while ExecReload= still runs: it may read the old version", j.facts.Systemd)}
 }
+
+// startTries: under the wrapper a start takes a try, and somebody must see that it
+// went well.
+func startTries(j judgement) []Finding {
+	if j.way != Wrapper || !j.set.CountTries {
+		return nil
+	}
+	for _, l := range execs(j.unit, "ExecStartPost") {
+		if IsReload(l.ExecCommand) {
+			return nil
+		}
+	}
+	a, _ := j.last(settings.Section, "CountTries")
+	return []Finding{at(a, Note, `write ExecStartPost=+/usr/bin/extexec reload --if-changed, which under Type=notify runs once the service is ready`,
+		"each start takes a try of a version that counts them, and only a reload takes the counter off: a version that is never reloaded is given up after as many starts")}
+}
