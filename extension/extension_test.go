@@ -577,3 +577,34 @@ func benchmarkTree(b *testing.B) settings.Ref {
 	}
 	return dirRef(top + "/web.v")
 }
+
+// TestRenamedMeanwhile: what was renamed after the pick, since another service took a
+// try of it, is opened, and found again, under its new name.
+func TestRenamedMeanwhile(t *testing.T) {
+	nsmounttest.Root(t)
+	top := t.TempDir()
+	write(t, top, map[string]string{"web.v/web_1+3/" + sysextFile + "web": "ID=_any\n"})
+	p := pick(t, dirRef(top+"/web.v"))
+	must(t, os.Rename(top+"/web.v/web_1+3", top+"/web.v/web_1+2-1"))
+	again, err := PickAgain(p.Ref, p.Path, p.Identity)
+	must(t, err)
+	if again.Path != top+"/web.v/web_1+2-1" || again.Entry == nil || again.Ref.Path != p.Ref.Path {
+		t.Errorf("picked again: %+v", again)
+	}
+	if _, err := PickAgain(p.Ref, p.Path, "dir:other"); !errors.Is(err, ErrOther) {
+		t.Errorf("another thing: %v", err)
+	}
+	o, err := Open(p, debian())
+	must(t, err)
+	if o.Path != again.Path {
+		t.Errorf("opened %q", o.Path)
+	}
+	must(t, o.Close())
+	must(t, os.RemoveAll(again.Path))
+	if _, err := PickAgain(p.Ref, p.Path, p.Identity); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("gone: %v", err)
+	}
+	if _, err := Open(again, debian()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("open what is gone: %v", err)
+	}
+}

@@ -48,7 +48,7 @@ func Open(p *Picked, o OpenOptions) (*Opened, error) {
 		return nil, &Error{Ref: p.Ref.String(), Step: step, Err: errors.Join(err, opened.Close())}
 	}
 	err := opened.openPath(o)
-	if errors.Is(err, fs.ErrNotExist) && p.follow() {
+	for try := 0; errors.Is(err, fs.ErrNotExist) && p.Follow(try); try++ {
 		err = opened.openPath(o)
 	}
 	if err != nil {
@@ -67,10 +67,12 @@ func Open(p *Picked, o OpenOptions) (*Opened, error) {
 	return opened, nil
 }
 
-// follow takes the path that the entry has now: another service may have counted a
-// try of it since the pick. It says false where it is gone.
-func (p *Picked) follow() bool {
-	if p.Entry == nil {
+// Follow takes the path that the entry has now, where it is not found at the one that
+// it had: another service may have counted a try of it since. It says false where it
+// is gone, or was followed often enough.
+func (p *Picked) Follow(times int) bool {
+	const most = 10
+	if p.Entry == nil || times == most {
 		return false
 	}
 	path, err := p.Entry.Path()

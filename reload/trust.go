@@ -3,6 +3,7 @@ package reload
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/internal/pathtrust"
@@ -12,6 +13,9 @@ import (
 // replace: root is about to execute what is in it. Must run in the host view.
 func trusted(p *extension.Picked) error {
 	err := pathtrust.Check(p.Path)
+	for try := 0; errors.Is(err, fs.ErrNotExist) && p.Follow(try); try++ {
+		err = pathtrust.Check(p.Path)
+	}
 	var untrusted *pathtrust.Error
 	if !errors.As(err, &untrusted) {
 		return err

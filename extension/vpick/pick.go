@@ -104,22 +104,36 @@ func Pick(path string, o Options, filters ...Filter) (*Result, error) {
 	if path == "" {
 		return nil, &Error{Path: path, Err: unix.EINVAL}
 	}
-	s := search{path: path, options: o, result: &Result{picked: -1}}
-	if s.options.Native == "" {
-		s.options.Native = architecture.Native()
+	if o.Native == "" {
+		o.Native = architecture.Native()
 	}
-	for _, f := range filters {
-		if err := s.collect(f); err != nil {
+	const rounds = 10
+	s := &search{}
+	for range rounds {
+		s = &search{path: path, options: o, result: &Result{picked: -1}}
+		if err := s.run(filters); err != nil {
 			return nil, err
 		}
-	}
-	if err := s.choose(); err != nil {
-		return nil, err
+		// An entry that has gone since it was listed may have another name now: one
+		// with a counter is renamed when it is tried.
+		if !s.vanished {
+			break
+		}
 	}
 	if s.result.picked < 0 {
 		return s.result, s.noMatch()
 	}
 	return s.result, nil
+}
+
+// run lists the entries of all filters and chooses.
+func (s *search) run(filters []Filter) error {
+	for _, f := range filters {
+		if err := s.collect(f); err != nil {
+			return err
+		}
+	}
+	return s.choose()
 }
 
 type search struct {
@@ -129,6 +143,8 @@ type search struct {
 	found   []entry
 	order   preference
 	sought  []string // the patterns, for the message
+
+	vanished bool // an entry was listed and is not there any more
 }
 
 // entry is a candidate with the kinds of files that will do for it, which
@@ -211,6 +227,10 @@ func (s *search) look(e *entry) error {
 		return &Error{Path: s.path, Err: err}
 	}
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			_, err := os.Lstat(e.Path)
+			s.vanished = s.vanished || errors.Is(err, fs.ErrNotExist)
+		}
 		e.Why = "cannot be opened: " + reason(err)
 		s.result.Warnings = append(s.result.Warnings, fmt.Sprintf("%q is passed over: it %s", e.Path, e.Why))
 		return nil

@@ -417,3 +417,21 @@ func FuzzName(f *testing.F) {
 		}
 	})
 }
+
+// TestRenamedMeanwhile: an entry that is renamed after it was listed is picked under
+// its new name.
+func TestRenamedMeanwhile(t *testing.T) {
+	root := populate(t, "foo.v/foo_1+3", "foo.v/foo_2")
+	o := Options{PassOver: func(c *Candidate, _ *os.File) string {
+		if c.Version == "2" {
+			_ = os.Rename(root+"/foo.v/foo_1+3", root+"/foo.v/foo_1+2-1")
+			return "is not wanted"
+		}
+		return ""
+	}}
+	r, err := Pick(root+"/foo.v", o, Filter{})
+	must(t, err)
+	if p := r.Picked(); p.Name != "foo_1+2-1" || len(r.Warnings) != 0 {
+		t.Errorf("picked %+v, warnings %q", p, r.Warnings)
+	}
+}
