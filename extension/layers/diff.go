@@ -359,6 +359,7 @@ type shown struct {
 	members []member // of a directory, top to bottom
 	hidden  []int    // the layers that have it too and are not seen
 	covered bool     // something is mounted on it
+	cut     bool     // something in the stack hides what is beneath the stack
 }
 
 func (s *shown) file() File {
@@ -565,6 +566,7 @@ func (p *pair) resolve(side int, name string) (s shown, err error) {
 			stop = true
 		}
 	}
+	s.cut = stop
 	return s, nil
 }
 

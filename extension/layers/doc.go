@@ -1,6 +1,6 @@
 // Package layers looks at directories as layers of an overlay: what is in one
-// ([Walk]), whether it has changed ([Fingerprint]), and what two stacks of them
-// would show differently ([Differ]).
+// ([Walk]), whether it has changed ([Fingerprint]), what a stack of them shows
+// ([Show]), and what two stacks would show differently ([Differ]).
 //
 // A directory is given open, and may be an O_PATH descriptor. Nothing in it is
 // opened but directories; symbolic links are read and never followed. What is

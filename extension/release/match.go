@@ -11,6 +11,9 @@ import (
 // wildcard in ID= and ARCHITECTURE= stands for all of them.
 const wildcard = "_any"
 
+// defaultScopes are those of a release file without a SCOPE field.
+const defaultScopes = "system portable"
+
 // Host is what an extension is matched against.
 type Host struct {
 	OS OS
@@ -76,7 +79,7 @@ func (r Release) Match(extension string, host Host) error {
 	if field := r.Class.prefix() + "SCOPE"; host.Scope != "" {
 		scopes, ok := r.Fields[field]
 		if !ok {
-			scopes = "system portable"
+			scopes = defaultScopes
 		}
 		if !slices.Contains(strings.Fields(scopes), host.Scope) {
 			return mismatch(field, host.Scope, "")
