@@ -19,6 +19,7 @@ type Shown struct {
 	// Opaque says that a directory shows nothing of what is beneath the stack: one of its layers says so, or has
 	// something else in its place.
 	Opaque bool
+	By     int   // the layer that hides what is beneath it, or the lowest that is seen
 	Hidden []int // the layers that have the path too and are not seen, top to bottom
 }
 
@@ -93,7 +94,7 @@ func (w *shower) entry(p *pair, name string) error {
 	if s.found == nil && !s.cut {
 		return nil // it went away meanwhile
 	}
-	shown := Shown{Path: w.at(name), Hidden: s.hidden, Opaque: s.cut && len(s.members) > 0}
+	shown := Shown{Path: w.at(name), By: s.by, Hidden: s.hidden, Opaque: s.cut && len(s.members) > 0}
 	if s.found != nil {
 		file := s.file()
 		shown.File = &file

@@ -37,6 +37,9 @@ func (e *ConflictError) Error() string {
 // Of what is not matched, lists of units are joined, EXTENSION_RELOAD_MANAGER= counts where one sets it, and all else
 // is kept where no two differ.
 func Combine(class Class, all []Demand) (map[string]string, error) {
+	if len(all) == 1 {
+		return maps.Clone(all[0].Fields), nil
+	}
 	fields := map[string]string{}
 	for _, d := range all {
 		for key, value := range d.Fields {

@@ -45,6 +45,10 @@ func (c Class) Dir() string {
 	return "/usr/lib/extension-release.d"
 }
 
+// FileOf is the path that the release file of an extension with that name has in its
+// tree, for a class: without the version, so that it counts for every one.
+func FileOf(c Class, name string) string { return c.Dir() + "/" + filePrefix + BaseName(name) }
+
 func (c Class) prefix() string { return strings.ToUpper(c.String()) + "_" }
 
 // Release is an extension's release file.

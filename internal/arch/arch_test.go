@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 
 	"extension":              {"unitfile/settings", "extension/...", "image", "image/policy", "nsmount"},
 	"extension/architecture": {},
+	"extension/compose":      {"extension/architecture", "extension/layers", "extension/release", "internal/lookup"},
 	"extension/version":      {},
 	"extension/layers":       {},
 	"extension/release":      {"extension/architecture", "internal/lookup"},
