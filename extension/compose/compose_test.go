@@ -183,7 +183,7 @@ func overlay(t *testing.T, stack []string) map[string]string {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	defer func() { must(t, unix.Unmount(at, 0)) }()
+	defer func() { must(t, exec.Command("umount", at).Run()) }()
 	return describe(t, at)
 }
 
