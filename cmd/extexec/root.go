@@ -37,6 +37,8 @@ var verbs = []struct {
 	{"lint", newLint},
 	{"adopt", newAdopt},
 	{"wrap", newWrap},
+	{"build", newBuild},
+	{"compose", newCompose},
 	{"pick", newPick},
 	{"version", newVersion},
 }

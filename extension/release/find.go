@@ -49,6 +49,10 @@ func (c Class) Dir() string {
 // tree, for a class: without the version, so that it counts for every one.
 func FileOf(c Class, name string) string { return c.Dir() + "/" + filePrefix + BaseName(name) }
 
+// LevelField is the name of the field that says which level of a system an
+// extension of this class fits.
+func (c Class) LevelField() string { return c.prefix() + "LEVEL" }
+
 func (c Class) prefix() string { return strings.ToUpper(c.String()) + "_" }
 
 // Release is an extension's release file.
