@@ -3,6 +3,7 @@ package nsmount_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,6 +19,24 @@ import (
 func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) { nsmounttest.Main(m) }
+
+// TestProbe compares what is found by trying with what the kernel is known for. Only
+// this test looks at its version.
+func TestProbe(t *testing.T) {
+	nsmounttest.Root(t)
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	before := major < 6 || major == 6 && minor < 5 // both came with 6.5
+	if got, want := nsmount.Probe(), (nsmount.Limits{NoBeneath: before, NoLowerdir: before}); got != want {
+		t.Errorf("Linux %d.%d: probed %+v, want %+v", major, minor, got, want)
+	}
+}
 
 // TestNamespaceLeavesNoTrace works in another namespace: this process's own view
 // and its threads stay as they were.

@@ -36,6 +36,14 @@ var overlayOptions = []Option{
 // the overlay needs of them it clones. Needs lowerdir+ (Linux 6.7), else
 // [ErrNotSupported]: then [Scratch.MountOverlay] is the way.
 func MountOverlay(o Overlay) (*Tree, error) {
+	t, err := mountOverlay(o)
+	if errors.Is(err, unix.EINVAL) && legacyContext("overlay") {
+		return nil, noLowerdir(o.Source)
+	}
+	return t, err
+}
+
+func mountOverlay(o Overlay) (*Tree, error) {
 	if n := len(o.Layers) + 1; n > MaxLayers {
 		return nil, &OpError{Op: "fsconfig lowerdir+", FSType: "overlay", Target: o.Source,
 			Err: fmt.Errorf("%d layers with the base, the kernel takes %d: use fewer extensions", n, MaxLayers)}
@@ -72,7 +80,24 @@ func MountOverlay(o Overlay) (*Tree, error) {
 func (c *fsContext) lower(dir *os.File) error {
 	err := c.setString("lowerdir+", fdPath(dir))
 	if errors.Is(err, unix.EINVAL) && strings.Contains(err.Error(), "Unknown parameter") {
-		return &OpError{Op: "fsconfig lowerdir+", FSType: c.fsType, Target: c.target, Err: fmt.Errorf("%w (needs Linux 6.7)", ErrNotSupported)}
+		return noLowerdir(c.target)
 	}
 	return err
+}
+
+func noLowerdir(target string) error {
+	return &OpError{Op: "fsconfig lowerdir+", FSType: "overlay", Target: target, Err: fmt.Errorf("%w (needs Linux 6.7)", ErrNotSupported)}
+}
+
+// legacyContext tells whether the file system is still mounted by the text that
+// mount(2) takes, overlay before Linux 6.5. Then fsconfig(2) only collects that text,
+// whatever the words are, and fails when all of it is looked at (legacy_parse_param of
+// fs/fs_context.c).
+func legacyContext(fsType string) bool {
+	ctx, err := openContext(fsType, "")
+	if err != nil {
+		return false
+	}
+	defer ctx.close()
+	return ctx.setFlag("extexec-no-such-option") == nil
 }

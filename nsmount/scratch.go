@@ -23,7 +23,9 @@ type Limits struct {
 
 // Probe asks the kernel what it can do, cheaply: what is expensive to ask is
 // found when it is first needed.
-func Probe() Limits { return Limits{NoBeneath: !HaveBeneath()} }
+func Probe() Limits {
+	return Limits{NoBeneath: !HaveBeneath(), NoLowerdir: legacyContext("overlay")}
+}
 
 // ErrNoLock says that trees cannot be locked, since the host forbids user
 // namespaces.
