@@ -38,8 +38,8 @@ func TestFakeProc(t *testing.T) {
 		f.exchange(fmt.Sprintf("L%d", v))
 		f.want(fmt.Sprintf("/etc/version=%d", v), "/etc/secret=")
 	}
-	if m := f.svc.Table(" /etc "); len(m) != 1 {
-		t.Errorf("mounts on /etc: %q", m)
+	if m := f.svc.Table(" /etc "); len(m) != f.stack(3) {
+		t.Errorf("mounts on /etc: %q, want %d", m, f.stack(3))
 	}
 }
 
