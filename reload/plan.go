@@ -172,6 +172,12 @@ func (p *planner) do(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(all.extensions) < len(picked) { // what was left out may be what was left out before
+		if todo == exchange {
+			todo = t.compare(is, running, look, all.picked())
+		}
+		p.compared(is, running, look, all.picked(), todo)
+	}
 	layers, err := steps.Do(ctx, run, "stage", p.stage(is, look, all))
 	if err != nil {
 		return err
@@ -282,7 +288,7 @@ func (p *planner) stage(is *situation, v *hierarchy.View, all *opened) steps.Ste
 // compared notes what was picked, and what a reload would make of it.
 func (p *planner) compared(is *situation, running *target, v *hierarchy.View, picked []*extension.Picked, todo todo) {
 	p.plan.Action = [...]Action{nothing: NoAction, refresh: Refresh, exchange: Exchange}[todo]
-	p.plan.Reordered = p.res.Difference.Reordered
+	p.plan.Reordered, p.plan.Why, p.plan.Refs = p.res.Difference.Reordered, "", []PlannedRef{}
 	p.refs(is, picked)
 	if todo != exchange || !p.res.Difference.None() {
 		return

@@ -211,5 +211,8 @@ func TestLeftOutAgain(t *testing.T) {
 		if !slices.ContainsFunc(res.Warnings, func(w string) bool { return strings.Contains(w, "left out") }) {
 			t.Errorf("reload %d: warnings %q, want one of what is left out", i+1, res.Warnings)
 		}
+		if p := b.plan(PlanOptions{Options: Options{IfChanged: true}}); p.Action != NoAction || p.Changes() || p.Refs[0].State != RefNothing {
+			t.Errorf("the plan after reload %d: %+v", i+1, p)
+		}
 	}
 }
