@@ -126,14 +126,15 @@ func (t *transaction) verify(target *target, is *situation, m *made) steps.Step[
 // alive says whether any process is left in the service's namespace: the one that
 // a reload began with may have handed over to another.
 func (t *target) alive() error {
-	if t.process.Alive() {
+	if !t.process.Ending() {
 		return nil
 	}
 	pids, err := service.InMountNamespace(t.id)
 	if err != nil {
 		return err
 	}
-	if len(pids) == 0 {
+	others := slices.DeleteFunc(pids, func(pid int) bool { return pid == t.process.PID() })
+	if len(others) == 0 {
 		return fmt.Errorf("the service ended during the reload: %w", service.ErrGone)
 	}
 	return nil

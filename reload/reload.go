@@ -168,6 +168,9 @@ func (t *transaction) stay(ctx context.Context, is *situation, running *target, 
 		if _, err := steps.Do(ctx, t.run, "apply", t.apply(running, is)); err != nil {
 			return err
 		}
+		if err := running.alive(); err != nil {
+			return err
+		}
 	}
 	t.good(ctx, is, is.record, picked)
 	return nil

@@ -3,6 +3,7 @@ package reload
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,4 +46,41 @@ func TestReloadCommandMayStartADaemon(t *testing.T) {
 		}
 		p.Close()
 	}
+}
+
+// TestReloadCommandKills: that the service is gone afterwards is seen, with no
+// ReloadVerify=, and also where nothing was exchanged.
+func TestReloadCommandKills(t *testing.T) {
+	const line = "ReloadCommand=/bin/kill -KILL $MAINPID"
+	t.Run("exchange", func(t *testing.T) {
+		b := newBed(t)
+		b.write(line)
+		b.start()
+		b.svc.MayDie()
+		b.install("2")
+		b.fails(TakenBack, Options{}, "the service ended during the reload")
+	})
+	t.Run("nothing to exchange", func(t *testing.T) {
+		b := newBed(t)
+		b.readOnlyOpt()
+		b.write(line, "Hierarchies=/opt")
+		b.start()
+		b.svc.MayDie()
+		b.fails(Unchanged, Options{}, "the service ended during the reload")
+	})
+}
+
+// readOnlyOpt makes a base of /opt that nobody can write to, so that a reload of the
+// same extensions leaves it alone.
+func (b *bed) readOnlyOpt() {
+	b.t.Helper()
+	for _, argv := range [][]string{
+		{"mkfs.erofs", "--quiet", b.dir + "/opt.img", b.dir + "/sys.v"},
+		{"mount", "-t", "erofs", "-o", "loop,ro", b.dir + "/opt.img", "/opt"},
+	} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			b.t.Fatalf("%q: %v: %s", argv, err, out)
+		}
+	}
+	b.t.Cleanup(func() { _ = exec.Command("umount", "--lazy", "/opt").Run() })
 }

@@ -98,6 +98,52 @@ func (p *Process) Alive() bool {
 	return alive
 }
 
+// Ending says that the process has ended, or that it was killed and is about to: a
+// signal is sent at once, but takes effect when the process runs next.
+func (p *Process) Ending() bool {
+	if !p.Alive() {
+		return true
+	}
+	// Any signal that ends a process by default, without a core, becomes a SIGKILL
+	// for each of its threads (complete_signal in the kernel's signal.c). Once a
+	// thread has taken it, its flags say that it exits: so they are read afterwards.
+	status, err := p.read("status", maxProc)
+	if err != nil {
+		return errors.Is(err, ErrGone)
+	}
+	stat, err := p.read("stat", maxProc)
+	if err != nil {
+		return errors.Is(err, ErrGone)
+	}
+	return killed(status) || exiting(stat)
+}
+
+// maxProc bounds what is read of a file of /proc.
+const maxProc = 64 << 10
+
+// killed says whether a SIGKILL waits for the process, by /proc/PID/status.
+func killed(status []byte) bool {
+	for line := range bytes.Lines(status) {
+		key, value, _ := bytes.Cut(line, []byte{':'})
+		if k := string(key); k != "SigPnd" && k != "ShdPnd" {
+			continue
+		}
+		set, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 16, 64)
+		if err == nil && set&(1<<(unix.SIGKILL-1)) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// exiting says whether the process exits, or has taken a signal that ends it, by
+// the flags in /proc/PID/stat.
+func exiting(stat []byte) bool {
+	const pfExiting, pfSignaled = 0x4, 0x400 // include/linux/sched.h
+	flags, err := statField(stat, 9)
+	return err == nil && flags&(pfExiting|pfSignaled) != 0
+}
+
 // readable polls without waiting; a pidfd is readable when its process has
 // ended, pidfd_open(2).
 func readable(fd int) bool {
@@ -232,17 +278,20 @@ func gone(err error) error {
 	return err
 }
 
-// parseStartTime finds field 22 of /proc/PID/stat. The second field is the
-// process's name in parentheses and may have any byte in it, parentheses too:
-// the last one ends it.
-func parseStartTime(stat []byte) (uint64, error) {
+// parseStartTime finds field 22 of /proc/PID/stat.
+func parseStartTime(stat []byte) (uint64, error) { return statField(stat, 22) }
+
+// statField finds a number in /proc/PID/stat, by the number of its field. The second
+// field is the process's name in parentheses and may have any byte in it,
+// parentheses too: the last one ends it.
+func statField(stat []byte, number int) (uint64, error) {
 	end := bytes.LastIndexByte(stat, ')')
 	fields := bytes.Fields(stat[end+1:])
-	const startTime = 22 - 3 // counted from the third field
-	if end < 0 || len(fields) <= startTime {
+	number -= 3 // counted from the third field
+	if end < 0 || len(fields) <= number {
 		return 0, errors.New("parse stat: too few fields")
 	}
-	n, err := strconv.ParseUint(string(fields[startTime]), 10, 64)
+	n, err := strconv.ParseUint(string(fields[number]), 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("parse stat: %w", err)
 	}

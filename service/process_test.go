@@ -283,3 +283,37 @@ func FuzzParseStartTime(f *testing.F) {
 	f.Add([]byte("1 ("))
 	f.Fuzz(func(t *testing.T, stat []byte) { parseStartTime(stat) })
 }
+
+// TestEnding: a process that was killed counts as ended at once.
+func TestEnding(t *testing.T) {
+	for range 50 {
+		cmd := exec.Command("sleep", "infinity")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p, err := Open(cmd.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Ending() {
+			t.Error("it ends before it was killed")
+		}
+		if err := p.Signal(unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if !p.Ending() {
+			t.Error("it does not end although it was killed")
+		}
+		_ = cmd.Wait()
+		p.Close()
+	}
+	stat := "42 (a) R ) (x) S 1 42 42 0 -1 4194304 100 0 0 0 1 2 3 4 20 0 1 0 987654 0 0"
+	if exiting([]byte(stat)) || !exiting([]byte(strings.Replace(stat, "4194304", "4194308", 1))) {
+		t.Error("the flags of stat are not read right")
+	}
+	for text, want := range map[string]bool{"SigPnd:\t0000000000000100\n": true, "ShdPnd:\t0000000000000100\n": true, "SigPnd:\t00000000000000ff\nSigCgt:\t0000000000000100\n": false, "": false} {
+		if got := killed([]byte(text)); got != want {
+			t.Errorf("killed by %q: %v", text, got)
+		}
+	}
+}

@@ -29,6 +29,8 @@ type Service struct {
 	in  io.WriteCloser
 	out *bufio.Reader
 	mu  sync.Mutex
+
+	mayDie bool
 }
 
 // Options say what the service's namespace is like.
@@ -218,10 +220,13 @@ func (s *Service) Stop() {
 		return
 	}
 	_ = s.in.Close()
-	if err := s.cmd.Wait(); err != nil {
+	if err := s.cmd.Wait(); err != nil && !s.mayDie {
 		s.t.Errorf("service ended with %v", err)
 	}
 }
+
+// MayDie has Stop say nothing of a service that did not end by itself.
+func (s *Service) MayDie() { s.mayDie = true }
 
 // PID is the service's process id.
 func (s *Service) PID() int { return s.cmd.Process.Pid }
