@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/internal/steps"
@@ -24,13 +26,13 @@ type CommandError struct {
 	File    string
 	Line    int
 	Argv    []string
-	Output  string
+	Output  string // with what a terminal would act on escaped
 	Err     error
 }
 
 // Error names the line, the command, how it ended, and what it printed.
 func (e *CommandError) Error() string {
-	text := fmt.Sprintf("%s:%d: %s%s: %v", e.File, e.Line, e.Setting, strings.Join(e.Argv, " "), e.Err)
+	text := fmt.Sprintf("%s:%d: %s%s: %v", e.File, e.Line, e.Setting, printable(strings.Join(e.Argv, " ")), e.Err)
 	if e.Output != "" {
 		text += ": " + e.Output
 	}
@@ -72,7 +74,7 @@ func runCommands(ctx context.Context, setting string, lines []settings.Command, 
 			// No word on the command: we were told to end.
 			return fmt.Errorf("%s:%d: %s%s: %w", c.File, c.Line, setting, argv[0], context.Cause(ctx))
 		}
-		failed := &CommandError{Setting: setting, File: c.File, Line: c.Line, Argv: argv, Output: strings.TrimSpace(string(res.Output)), Err: err}
+		failed := &CommandError{Setting: setting, File: c.File, Line: c.Line, Argv: argv, Output: printable(strings.TrimSpace(string(res.Output))), Err: err}
 		var exit *service.ExitError
 		if c.IgnoreFailure && errors.As(err, &exit) {
 			warn(failed.Error() + " (ignored)")
@@ -81,6 +83,26 @@ func runCommands(ctx context.Context, setting string, lines []settings.Command, 
 		return failed
 	}
 	return nil
+}
+
+// printable escapes all but text, line ends and tabs: what a command prints comes
+// from the service, and goes to terminals and logs of root.
+func printable(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		case strconv.IsPrint(r), r == '\n', r == '\t':
+			b.WriteRune(r)
+		default:
+			q := strconv.QuoteRune(r)
+			b.WriteString(q[1 : len(q)-1])
+		}
+		s = s[n:]
+	}
+	return b.String()
 }
 
 // rehearseIn runs ReloadCheck= in a copy of the namespace that ns means, in which

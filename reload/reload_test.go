@@ -502,6 +502,22 @@ func TestReloadCheck(t *testing.T) {
 	}
 }
 
+// TestOutputIsEscaped: what a check prints reaches neither the terminal nor the
+// history as it is, but its lines stay lines.
+func TestOutputIsEscaped(t *testing.T) {
+	b := newBed(t)
+	b.write(`ReloadCheck=/bin/sh -c "read v </etc/extexec-test; test $v = 1 || { printf '\\033]0;x\\007\\none\\ttwo \\342\\200\\256 \\377 \\303\\251\\r'; false; }"`)
+	b.conf("1.5", "1\n")
+	b.start()
+	b.conf("2", "2\n")
+	const want = "\\x1b]0;x\\a\none\ttwo \\u202e \\xff é"
+	b.fails(Unchanged, Options{}, want)
+	h, err := b.stateOf().History()
+	if err != nil || !strings.HasSuffix(h[len(h)-1].Why, want) {
+		t.Errorf("history %+v, %v; want %q at the end", h, err, want)
+	}
+}
+
 // newBedIn is the same bed for a second service under another name, as a restart
 // would be: what is remembered is remembered by name, so that is copied.
 func newBedIn(b *bed) *bed {
