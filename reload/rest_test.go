@@ -84,3 +84,22 @@ func (b *bed) readOnlyOpt() {
 	}
 	b.t.Cleanup(func() { _ = exec.Command("umount", "--lazy", "/opt").Run() })
 }
+
+// TestFailedStartLeavesNothing: a name whose start failed is as if it had never been.
+func TestFailedStartLeavesNothing(t *testing.T) {
+	b := newBed(t)
+	if err := os.Remove(b.dir + "/conf.v/conf_1/etc/extension-release.d/extension-release.conf"); err != nil {
+		t.Fatal(err)
+	}
+	o := b.options()
+	cmd := child{Run: &o}.command(t)
+	cmd.Stderr = nil
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "no release file") {
+		t.Fatalf("the start: %v, %s", err, out)
+	}
+	for _, dir := range []string{b.dirs.Record, b.dirs.Memory} {
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+			t.Errorf("%s has %v, %v", dir, entries, err)
+		}
+	}
+}

@@ -46,7 +46,7 @@ func TestHistory(t *testing.T) {
 	if code, _, errOut := call("history", "--state-dir", dir, "web"); code != exitFailed || !strings.Contains(errOut, `find "web": nothing is remembered`) {
 		t.Errorf("unknown name: code %d, %q", code, errOut)
 	}
-	remember(t, dir, "none", nil)
+	must(t, os.MkdirAll(filepath.Join(dir, "record", "none"), 0o755))
 	if code, out, _ := call("history", "--state-dir", dir, "none"); code != exitOK || out != "none has no history.\n" {
 		t.Errorf("no history: code %d, %q", code, out)
 	}

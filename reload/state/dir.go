@@ -38,6 +38,17 @@ func makeDir(path string, mode fs.FileMode) (*os.File, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
+	// Again where another one has removed it meanwhile, see Lock.clear.
+	for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ {
+		if err := makeDirs(path, mode); err != nil {
+			return nil, err
+		}
+		f, err = openDir(path)
+	}
+	return f, err
+}
+
+func makeDirs(path string, mode fs.FileMode) error {
 	up := filepath.Dir(path)
 	for _, p := range []string{filepath.Dir(up), up, path} {
 		err := os.Mkdir(p, mode)
@@ -47,14 +58,17 @@ func makeDir(path string, mode fs.FileMode) (*os.File, error) {
 		if err == nil {
 			err = os.Chmod(p, mode)
 		}
+		if errors.Is(err, fs.ErrNotExist) && p == path {
+			continue // removed already
+		}
 		if err == nil {
 			err = syncPath(filepath.Dir(p))
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return openDir(path)
+	return nil
 }
 
 // syncPath makes what was created in a directory survive a power cut.
@@ -156,6 +170,23 @@ func (d dir) remove(name string) error {
 		return &fs.PathError{Op: "remove", Path: d.path(name), Err: err}
 	}
 	return nil
+}
+
+// has says whether there may be a file of that name.
+func (d dir) has(name string) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(d.f.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return !errors.Is(err, unix.ENOENT)
+}
+
+// removeItself removes the directory where it is empty.
+func (d dir) removeItself() {
+	up, err := unix.Openat(int(d.f.Fd()), "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(up)
+	_ = unix.Unlinkat(up, filepath.Base(d.f.Name()), unix.AT_REMOVEDIR)
 }
 
 func (d dir) open(name string, flags int, mode uint32) (*os.File, error) {

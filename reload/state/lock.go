@@ -76,6 +76,9 @@ func (l *Lock) take() (bool, error) {
 	var err error
 	// 0600: see the package comment.
 	l.file, err = l.record.open(lockFile, unix.O_RDWR|unix.O_CREAT, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // the directory was removed since it was opened
+	}
 	if err != nil {
 		return false, err
 	}
@@ -157,6 +160,7 @@ func (l *Lock) Unit() *Unit { return l.unit }
 
 // Close gives the lock back and closes what it holds open.
 func (l *Lock) Close() error {
+	l.clear()
 	// A child that was forked meanwhile may share the open file, and would keep the
 	// lock: so it is unlocked, not only closed.
 	err := errors.Join(l.sign(""), unix.Flock(int(l.file.Fd()), unix.LOCK_UN))
@@ -165,6 +169,21 @@ func (l *Lock) Close() error {
 		return fmt.Errorf("unlock %q: %w", l.unit.name, err)
 	}
 	return nil
+}
+
+// clear takes the directories away that have nothing in them: a start that failed
+// leaves no record. By descriptors, since this may be in another mount namespace. The
+// memory goes first: once the lock file is gone, another one may hold a lock here.
+// That something stays is no failure.
+func (l *Lock) clear() {
+	if l.record.has(recordFile) || l.record.has(nextFile) {
+		return
+	}
+	if l.memory.f != nil {
+		l.memory.removeItself()
+	}
+	_ = l.record.remove(lockFile)
+	l.record.removeItself()
 }
 
 func (l *Lock) close() {

@@ -9,7 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +35,7 @@ func TestLockedNamesTheHolder(t *testing.T) {
 	if pid, held := u.Holder(); pid != os.Getpid() || !held {
 		t.Errorf("holder %d %v", pid, held)
 	}
+	must(t, l.Save(record(1)))
 	unlock(t, l)
 	l = lock(t, u)
 	unlock(t, l)
@@ -255,4 +259,80 @@ func TestReadOnlyMemory(t *testing.T) {
 	if w := l.AddHistory(generation(1), 5); !errors.Is(w, unix.EROFS) {
 		t.Errorf("warning %v", w)
 	}
+}
+
+// TestLeavesNothing: a name that was locked and got no record leaves no directory;
+// what was remembered of it stays.
+func TestLeavesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(*Lock)
+		want string
+	}{
+		"nothing done": {func(*Lock) {}, ""},
+		"remembered":   {func(l *Lock) { l.AddHistory(Generation{Number: 1, Outcome: OutcomeRefused}, 1) }, "memory/x memory/x/history.jsonl"},
+		"begun":        {func(l *Lock) { _ = l.Begin(&Record{}) }, "memory/x record/x record/x/lock record/x/state.json.next"},
+		"saved":        {func(l *Lock) { _ = l.Save(&Record{}) }, "memory/x record/x record/x/lock record/x/state.json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			top := t.TempDir()
+			u, err := In(top).Unit("x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := u.Lock(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.do(l)
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, pattern := range []string{"*/*", "*/*/*"} {
+				paths, err := filepath.Glob(top + "/" + pattern)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, paths...)
+			}
+			slices.Sort(got)
+			if text := strings.ReplaceAll(strings.Join(got, " "), top+"/", ""); text != c.want {
+				t.Errorf("left behind is %q, want %q", text, c.want)
+			}
+		})
+	}
+}
+
+// TestLockComesAndGoes: who waits while the last holder takes the directory away
+// gets a lock of its own, and never one beside another.
+func TestLockComesAndGoes(t *testing.T) {
+	u, err := In(t.TempDir()).Unit("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	var holders atomic.Int32
+	for range 4 {
+		all.Go(func() {
+			for range 25 {
+				l, err := u.Lock(t.Context(), time.Minute)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if holders.Add(1) != 1 {
+					t.Error("two hold the lock")
+				}
+				if w := l.AddHistory(Generation{Number: 1}, 1); w != nil {
+					t.Error(w)
+				}
+				_ = os.Remove(u.MemoryDir() + "/history.jsonl")
+				holders.Add(-1)
+				if err := l.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
