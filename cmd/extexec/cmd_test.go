@@ -178,6 +178,16 @@ func TestListAndStatus(t *testing.T) {
 	if code != exitFailed || !strings.Contains(out, "web.service") || !strings.Contains(errOut, "record/bad/state.json") {
 		t.Errorf("damaged record: code %d\n%s%s", code, out, errOut)
 	}
+	// Nor does it hide itself where there are no others.
+	must(t, os.RemoveAll(filepath.Join(dir, "record/web.service")))
+	code, out, errOut = call("list", "--state-dir", dir)
+	if code != exitFailed || !strings.Contains(out, "bad   unknown  -    -           -      its record cannot be read") || !strings.Contains(errOut, "restart the service") {
+		t.Errorf("damaged record alone: code %d\n%s%s", code, out, errOut)
+	}
+	code, out, _ = call("list", "--json", "--state-dir", dir)
+	if code != exitFailed || !strings.Contains(out, `"error": "read record of`) {
+		t.Errorf("damaged record alone: code %d\n%s", code, out)
+	}
 }
 
 func TestCompletion(t *testing.T) {

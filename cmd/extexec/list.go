@@ -19,6 +19,8 @@ type listed struct {
 	PID        int              `json:"pid,omitempty"`
 	Generation state.Generation `json:"generation"`
 	Pending    bool             `json:"pending,omitempty"` // a reload is at work, or was interrupted
+	// Error is why nothing else is known: the record cannot be read.
+	Error string `json:"error,omitempty"`
 }
 
 func newList(a *app) *cobra.Command {
@@ -49,8 +51,8 @@ the machine was started, and the generation that was last committed for it.`,
 	return c
 }
 
-// list looks at every record. One that cannot be read is left out, and is part of
-// the error.
+// list looks at every record. One that cannot be read is listed, and is part of the
+// error, too.
 func list(dirs state.Dirs) ([]listed, error) {
 	names, err := dirs.Names()
 	if err != nil {
@@ -69,6 +71,7 @@ func list(dirs state.Dirs) ([]listed, error) {
 		}
 		if err != nil {
 			errs = append(errs, err)
+			all = append(all, listed{Name: name, State: status.Unknown, Error: err.Error()})
 			continue
 		}
 		l := listed{Name: name, Unit: r.Unit, Generation: r.Current, Pending: r.Pending != nil}
@@ -86,6 +89,10 @@ func writeList(a *app, all []listed) error {
 	var t table
 	t.add("NAME", "STATE", "PID", "GENERATION", "SINCE", "EXTENSIONS")
 	for _, l := range all {
+		if l.Error != "" {
+			t.add(l.Name, string(l.State), "", "", "", "its record cannot be read")
+			continue
+		}
 		t.add(l.Name, string(l.State), number(l.PID), generation(l), when(l.Generation.Time), extensions(l.Generation))
 	}
 	return t.write(a.out)

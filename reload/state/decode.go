@@ -5,20 +5,27 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"time"
 )
 
 // What to do about a file that cannot be understood.
 const (
-	recordRemedy  = "remove it; what is live then shows in the mount table only, and the next reload writes a new one"
+	// What was started by hand, or with flags of run, cannot be told from the unit.
+	recordRemedy  = "remove it and restart the service; if systemd runs it, and all its extensions are in its unit, a reload will do"
+	pendingRemedy = "remove it; the next reload puts the hierarchies in order"
 	memoryRemedy  = "remove it; refused and held versions may then be picked again"
 	historyRemedy = "remove it; the unit then has no history to go back to"
 )
 
 func decodeRecord(file string, b []byte) (*Record, error) {
 	r := &Record{}
-	if err := decode(file, b, recordRemedy, func(p *parser) { p.record(r) }); err != nil {
+	remedy := recordRemedy
+	if filepath.Base(file) == nextFile {
+		remedy = pendingRemedy
+	}
+	if err := decode(file, b, remedy, func(p *parser) { p.record(r) }); err != nil {
 		return nil, err
 	}
 	return r, nil

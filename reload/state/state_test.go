@@ -339,9 +339,14 @@ func TestCorrupt(t *testing.T) {
 			must(t, os.WriteFile(file, []byte(c.contents), 0o600))
 			_, err := u.Load()
 			var corrupt *CorruptError
-			if !errors.As(err, &corrupt) || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "remove it") {
+			if !errors.As(err, &corrupt) || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "remove it and restart the service") {
 				t.Fatalf("error %v", err)
 			}
+			must(t, os.Rename(file, filepath.Join(u.record, nextFile)))
+			if _, err := u.Load(); !errors.As(err, &corrupt) || !strings.Contains(err.Error(), "remove it; the next reload puts") {
+				t.Fatalf("of what is pending: %v", err)
+			}
+			must(t, os.Remove(filepath.Join(u.record, nextFile)))
 			// The service may be started again: what is damaged is replaced.
 			must(t, l.Save(record(1)))
 			if _, err := u.Load(); err != nil {
