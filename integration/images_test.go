@@ -1,0 +1,195 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/image/gpt"
+	"github.com/extexec/extexec/integration/rig"
+)
+
+// imageSeed is what systemd-repart and extexec derive UUIDs from.
+const imageSeed = "11111111-2222-3333-4444-555555555555"
+
+// A workshop is a directory of a forky container in which images are made.
+type workshop struct {
+	t   *testing.T
+	c   *rig.Container
+	dir string
+}
+
+func newWorkshop(t *testing.T) *workshop {
+	t.Helper()
+	c := rig.Shared(t, rig.Forky)
+	w := &workshop{t: t, c: c, dir: c.TempDir()}
+	w.do(`openssl req -x509 -newkey rsa:2048 -nodes -keyout web.key -out web.crt -days 30 -subj "/CN=extexec test" 2>/dev/null`)
+	for class, dir := range map[string]string{"sysext": "usr/lib", "confext": "etc"} {
+		w.do(`mkdir -p ` + class + `/` + dir + `/extension-release.d ` + class + `/` + dir + `/images
+			echo ID=_any >` + class + `/` + dir + `/extension-release.d/extension-release.web
+			echo one >` + class + `/` + dir + `/images/file
+			cp /usr/bin/openssl ` + class + `/` + dir + `/images/larger
+			ln ` + class + `/` + dir + `/images/file ` + class + `/` + dir + `/images/link`)
+	}
+	w.do(`mkdir -p sysext/opt/images; echo two >sysext/opt/images/file`)
+	return w
+}
+
+// do runs a script in the directory; it has to succeed.
+func (w *workshop) do(script string) string {
+	w.t.Helper()
+	return w.c.Script("set -e; cd " + w.dir + "\nexport SOURCE_DATE_EPOCH=1600000000\n" + script)
+}
+
+// partitions reads an image: its table, and what the partitions have but for zeros at the end.
+func (w *workshop) partitions(name string) (*gpt.Table, [][]byte) {
+	w.t.Helper()
+	b := []byte(w.c.ReadFile(w.dir + "/" + name))
+	table, err := gpt.Read(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		w.t.Fatalf("%s: %v", name, err)
+	}
+	var contents [][]byte
+	for _, p := range table.Partitions {
+		content, err := io.ReadAll(io.NewSectionReader(bytes.NewReader(b), p.Offset, p.Size))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		contents = append(contents, bytes.TrimRight(content, "\x00"))
+	}
+	return table, contents
+}
+
+// TestBuildAsRepart builds what systemd-repart builds of the same directory, from the same seed, with the same key.
+// Partitions have the same types, UUIDs, labels and attributes. repart writes an attribute of its own into the file
+// system (user.validatefs); told not to, file system, hash tree and signature are the same byte for byte.
+func TestBuildAsRepart(t *testing.T) {
+	t.Parallel()
+	w := newWorkshop(t)
+	for _, class := range []string{"sysext", "confext"} {
+		const repart = "systemd-repart --offline=yes --pretty=no --private-key=web.key --certificate=web.crt --seed=" + imageSeed
+		w.do(`/usr/bin/extexec build ` + class + ` -o web_ours.raw --key web.key --certificate web.crt --seed ` + imageSeed + `
+			rm -rf definitions web_ddi.raw web_same.raw
+			` + repart + ` --make-ddi=` + class + ` --copy-source=$PWD/` + class + ` web_ddi.raw
+			cp -r /usr/lib/systemd/repart/definitions/` + class + `.repart.d definitions
+			echo AddValidateFS=no >>definitions/10-root.conf
+			` + repart + ` --definitions=$PWD/definitions --empty=create --size=auto --copy-source=$PWD/` + class + ` web_same.raw`)
+		ours, content := w.partitions("web_ours.raw")
+		ddi, _ := w.partitions("web_ddi.raw")
+		same, wantContent := w.partitions("web_same.raw")
+		// repart leaves the rest of the image to the hash partition, and starts at another place then.
+		trim := func(table *gpt.Table, hash bool) []gpt.Partition {
+			all := []gpt.Partition{}
+			for _, p := range table.Partitions {
+				p.Offset, p.Size = 0, 0
+				if !hash && p.Number < 3 {
+					p.ID = gpt.UUID{}
+				}
+				all = append(all, p)
+			}
+			return all
+		}
+		if d := cmp.Diff(trim(ddi, false), trim(ours, false)); d != "" || ours.ID != ddi.ID {
+			t.Errorf("%s (-repart --make-ddi +ours): %s %s\n%s", class, ddi.ID, ours.ID, d)
+		}
+		if d := cmp.Diff(trim(same, true), trim(ours, true)); d != "" {
+			t.Errorf("%s (-repart +ours):\n%s", class, d)
+		}
+		for i := range content {
+			if !bytes.Equal(content[i], wantContent[i]) {
+				t.Errorf("%s: partition %d has other bytes than that of repart", class, i+1)
+			}
+		}
+	}
+}
+
+// TestBuiltImagesAreValid has systemd look at images of each format.
+func TestBuiltImagesAreValid(t *testing.T) {
+	t.Parallel()
+	w := newWorkshop(t)
+	for _, class := range []string{"sysext", "confext"} {
+		for _, flags := range []string{"--format erofs", "--format erofs --compression zstd", "--format squashfs", "--format squashfs --compression zstd:3", "",
+			"--compression lz4hc:9", "--key web.key --certificate web.crt"} {
+			w.do("/usr/bin/extexec build " + class + " -o web_1.raw " + flags)
+			if out := w.do("systemd-dissect --validate web_1.raw"); out != "OK\n" {
+				t.Errorf("%s %s: %s", class, flags, out)
+			}
+		}
+	}
+}
+
+// TestBuiltImagesStart starts services with built and composed images, by systemd and by extexec.
+func TestBuiltImagesStart(t *testing.T) {
+	t.Parallel()
+	w := newWorkshop(t)
+	w.do(`mkdir -p over/usr/lib/images s c
+		cp -a sysext s/web
+		cp -a confext c/web
+		echo three >over/usr/lib/images/file
+		mknod over/usr/lib/images/larger c 0 0
+		/usr/bin/extexec build sysext -o web_1.raw --format erofs
+		/usr/bin/extexec build sysext -o web_2.raw --format squashfs --compression none
+		/usr/bin/extexec build confext -o web_3.raw --format erofs
+		/usr/bin/extexec build over -o over_1.raw --format erofs --id _any
+		/usr/bin/extexec compose web_1.raw over_1.raw -o both_1.raw --format erofs
+		/usr/bin/extexec compose s/web c/web over_1.raw -o all_1.raw --format squashfs`)
+	for name, c := range map[string]struct {
+		read string
+		want string
+	}{
+		"web_1":  {"cat /usr/lib/images/file /opt/images/file", "one\ntwo\n"},
+		"web_2":  {"cat /usr/lib/images/link /opt/images/file", "one\ntwo\n"},
+		"web_3":  {"cat /etc/images/file", "one\n"},
+		"both_1": {"cat /usr/lib/images/file /opt/images/file; test -e /usr/lib/images/larger || echo gone", "three\ntwo\ngone\n"},
+		"all_1":  {"cat /usr/lib/images/file /etc/images/link; test -e /usr/lib/images/larger || echo gone", "three\none\ngone\n"},
+	} {
+		section := fmt.Sprintf("Type=oneshot\nExecStart=%%s/bin/sh -c '{ %s; } >%s/seen'\n", c.read, w.dir)
+		for way, text := range map[string]string{
+			"systemd": "[Service]\n" + fmt.Sprintf(section, "") + "ExtensionImages=" + w.dir + "/" + name + ".raw\n",
+			"extexec": "[Service]\n" + fmt.Sprintf(section, "!/usr/bin/extexec run -- ") + "[X-Extexec]\nExtensionImages=" + w.dir + "/" + name + ".raw\n",
+		} {
+			unit := "images-" + strings.ReplaceAll(name, "_", "-") + "-" + way + ".service"
+			w.c.WriteUnit(unit, text)
+			w.c.Systemctl("start", unit)
+			if got := w.c.ReadFile(w.dir + "/seen"); got != c.want {
+				t.Errorf("%s by %s: it saw %q, want %q", name, way, got, c.want)
+			}
+		}
+	}
+}
+
+// TestBuildInterrupted ends a build: nothing is left but what was there before.
+func TestBuildInterrupted(t *testing.T) {
+	t.Parallel()
+	w := newWorkshop(t)
+	w.do("mkdir out; echo before >out/web.raw")
+	// A program that never ends stands in for mkfs.erofs.
+	w.c.WriteFile(w.dir+"/bin/mkfs.erofs", "#!/bin/sh\necho begun >"+w.dir+"/begun\nexec sleep 600\n", 0o755)
+	p := w.c.Start(rig.Command{Argv: []string{"/usr/bin/extexec", "build", w.dir + "/sysext", "-o", w.dir + "/out/web.raw"},
+		Env: []string{"PATH=" + w.dir + "/bin:/usr/bin"}})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for !w.c.Exists(w.dir + "/begun") {
+		if ctx.Err() != nil {
+			t.Fatal("it has not begun")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := p.Signal(unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	r, err := p.Wait(ctx)
+	if err != nil || r.Code != 1 {
+		t.Errorf("%v, %s", err, r)
+	}
+	if got := w.do("ls -A out; cat out/web.raw"); got != "web.raw\nbefore\n" {
+		t.Errorf("left: %q", got)
+	}
+}
