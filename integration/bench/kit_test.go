@@ -58,10 +58,16 @@ func (k *kit) run(argv ...string) float64 {
 // not count.
 func (k *kit) inTurn(things ...func() float64) [][]float64 {
 	k.t.Helper()
+	return k.inTurnFor(*runs, things...)
+}
+
+// inTurnFor is inTurn with a number of rounds of its own, for what takes long.
+func (k *kit) inTurnFor(rounds int, things ...func() float64) [][]float64 {
+	k.t.Helper()
 	const warm = 3
 	random := rand.New(rand.NewPCG(1, 1))
 	series := make([][]float64, len(things))
-	for round := range warm + *runs {
+	for round := range warm + rounds {
 		for _, i := range random.Perm(len(things)) {
 			if x := things[i](); round >= warm {
 				series[i] = append(series[i], x)
@@ -131,11 +137,11 @@ func (k *kit) unit(name, text string) {
 	k.c.WriteUnit(name, text)
 }
 
-// byHand starts a sleeping process with extensions, and no unit. Its records are on
-// a tmpfs.
-func (k *kit) byHand(name, state string, dirs []string) (pid int) {
+// byHand starts a sleeping process with extensions, and more flags. Its records are
+// on a tmpfs.
+func (k *kit) byHand(name, state string, dirs []string, more ...string) (pid int) {
 	k.t.Helper()
-	argv := []string{"extexec", "run", "--name", name, "--state-dir", state}
+	argv := append([]string{"extexec", "run", "--name", name, "--state-dir", state}, more...)
 	for _, d := range dirs {
 		argv = append(argv, "--extension-directory", d)
 	}

@@ -49,6 +49,20 @@ func attachedLoops() ([]loopDevice, error) {
 	return all, nil
 }
 
+// Loops lists the loop devices of files on the container's disk.
+func (c *Container) Loops() []string {
+	c.t.Helper()
+	all, err := loopsBelow(c.m.dir)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var names []string
+	for _, l := range all {
+		names = append(names, l.String())
+	}
+	return names
+}
+
 func loopInfo(path string) (*unix.LoopInfo64, error) {
 	f, err := os.Open(path)
 	if err != nil {
