@@ -182,23 +182,32 @@ func (f *found) open() (*os.File, error) {
 }
 
 // list reads all names, sorted.
-func (d *directory) list(buffer []byte) error {
+func (d *directory) list(buffer []byte) (err error) {
 	d.listed = true
+	d.entries, err = listNames(d.fd, buffer)
+	return err
+}
+
+// listNames reads all names of a directory, sorted, each with a NUL behind it.
+// os.File would do, but it would also ask for the type of each where a file system
+// does not give it.
+func listNames(fd int, buffer []byte) ([]string, error) {
 	var text []byte
 	count := 0
 	for {
-		n, err := unix.Getdents(d.fd, buffer)
+		n, err := unix.Getdents(fd, buffer)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if n == 0 {
 			break
 		}
 		for records := buffer[:n]; len(records) > 0; {
-			// struct linux_dirent64, see walker.read.
+			// struct linux_dirent64, getdents(2): inode, offset, 2 bytes of
+			// length, 1 of type, the name with its NUL.
 			const lengthAt, nameAt = 16, 19
 			length := int(binary.NativeEndian.Uint16(records[lengthAt:]))
 			name := records[nameAt:length]
@@ -210,14 +219,14 @@ func (d *directory) list(buffer []byte) error {
 			records = records[length:]
 		}
 	}
-	d.entries = make([]string, 0, count)
+	names := make([]string, 0, count)
 	for rest := string(text); rest != ""; {
 		end := strings.IndexByte(rest, 0)
-		d.entries = append(d.entries, rest[:end])
+		names = append(names, rest[:end])
 		rest = rest[end+1:]
 	}
-	slices.Sort(d.entries)
-	return nil
+	slices.Sort(names)
+	return names, nil
 }
 
 // The calls below take names that have a NUL behind them.

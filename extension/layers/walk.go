@@ -1,15 +1,13 @@
 package layers
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,7 +48,7 @@ func Walk(dir *os.File, visit func(*Entry) error) error {
 }
 
 func walk(dir *os.File, w *walker) error {
-	w.names, w.target = make([]byte, 8<<10), make([]byte, unix.PathMax)
+	w.buffer = make([]byte, 32<<10)
 	defer runtime.KeepAlive(dir)
 	fd, err := w.open(int(dir.Fd()), ".")
 	if err != nil {
@@ -73,9 +71,7 @@ type walker struct {
 	mount      uint64
 	mountKnown bool
 	parents    []string
-	names      []byte // one read of a directory
-	target     []byte
-	entry      Entry
+	buffer     []byte // one read of a directory
 
 	refuseRedirects bool
 }
@@ -107,98 +103,102 @@ func (w *walker) directory(fd int) error {
 	if len(w.parents) == maxDepth {
 		return w.failed("enter", ".", fmt.Errorf("more than %d directories deep", maxDepth))
 	}
-	names, err := w.read(fd)
+	names, err := listNames(fd, w.buffer)
 	if err != nil {
 		return w.failed("read", ".", err)
 	}
-	for _, name := range names {
-		if err := w.one(fd, name); err != nil {
-			return err
+	entries := make([]looked, min(len(names), batch))
+	for len(names) > 0 {
+		n := min(len(names), batch)
+		w.lookAll(fd, names[:n], entries[:n])
+		for i := range n {
+			if err := w.one(fd, &entries[i]); err != nil {
+				return err
+			}
 		}
+		names = names[n:]
 	}
 	return nil
 }
 
-func (w *walker) one(fd int, name string) error {
-	isDir, err := w.look(fd, name)
-	if errors.Is(err, unix.ENOENT) {
+const (
+	batch = 512 // entries of a directory that are looked at before they are visited
+	alone = 100 // so many are not worth a second thread
+)
+
+// looked is an entry, and why it is not known.
+type looked struct {
+	Entry
+	err error
+}
+
+// lookAll looks at entries of one directory, on all processors. Unlike other lookups,
+// these may leave the calling thread: from an open directory, one step down and no
+// link followed, it does not matter in which mount namespace a thread is.
+func (w *walker) lookAll(fd int, names []string, entries []looked) {
+	look := func(from, to int) {
+		for i := from; i < to; i++ {
+			entries[i].err = w.look(fd, names[i], &entries[i].Entry)
+		}
+	}
+	n := len(names)
+	if n <= alone {
+		look(0, n)
+		return
+	}
+	var others sync.WaitGroup
+	share := (n-1)/runtime.GOMAXPROCS(0) + 1
+	for from := share; from < n; from += share {
+		others.Go(func() { look(from, min(from+share, n)) })
+	}
+	look(0, share)
+	others.Wait()
+}
+
+func (w *walker) one(fd int, e *looked) error {
+	if errors.Is(e.err, unix.ENOENT) {
 		return nil // It went away meanwhile: as if it had not been listed.
 	}
-	if err != nil {
-		return w.failed("look at", name, err)
+	if e.err != nil {
+		return w.failed("look at", e.Name, e.err)
 	}
-	if err := w.visit(&w.entry); err != nil {
+	if err := w.visit(&e.Entry); err != nil {
 		return err
 	}
-	if !isDir {
+	if e.Covered || e.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil
 	}
-	sub, err := w.open(fd, name)
+	sub, err := w.open(fd, e.Name)
 	if err != nil {
-		return w.failed("open", name, err)
+		return w.failed("open", e.Name, err)
 	}
 	defer unix.Close(sub)
 	if w.refuseRedirects && redirects(sub) {
-		return w.failed("look at", name, errRedirect)
+		return w.failed("look at", e.Name, errRedirect)
 	}
-	w.parents = append(w.parents, name)
+	w.parents = append(w.parents, e.Name)
 	defer func() { w.parents = w.parents[:len(w.parents)-1] }()
 	return w.directory(sub)
 }
 
-// look fills the entry, and says whether it is a directory to enter.
-func (w *walker) look(fd int, name string) (isDir bool, err error) {
-	const flags = unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
+// look fills an entry; the name has a NUL behind it.
+func (w *walker) look(fd int, name string, e *Entry) error {
+	*e = Entry{Name: name, Depth: len(w.parents) + 1, parents: w.parents}
 	var st unix.Statx_t
-	if err := unix.Statx(fd, name, flags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st); err != nil {
-		return false, err
+	if err := statx(fd, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, &st); err != nil {
+		return err
 	}
-	w.entry = Entry{Name: name, Depth: len(w.parents) + 1, parents: w.parents}
-	e := &w.entry
 	if w.mountKnown && st.Mnt_id != w.mount {
 		e.Covered = true
-		return false, nil
+		return nil
 	}
 	e.Mode, e.UID, e.GID, e.Size, e.Inode = uint32(st.Mode), st.Uid, st.Gid, st.Size, st.Ino
 	e.Device = unix.Mkdev(st.Rdev_major, st.Rdev_minor)
 	e.Mtime = time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec))
 	e.Ctime = time.Unix(st.Ctime.Sec, int64(st.Ctime.Nsec))
+	var err error
 	if e.Mode&unix.S_IFMT == unix.S_IFLNK {
-		n, err := unix.Readlinkat(fd, name, w.target)
-		if err != nil {
-			return false, err
-		}
-		e.Target = string(w.target[:n])
+		e.Target, err = readlinkat(fd, name)
 	}
-	return e.Mode&unix.S_IFMT == unix.S_IFDIR, nil
-}
-
-// read gives all names of a directory, sorted. os.File would do, but it would
-// also ask for the type of each where a file system does not give it.
-func (w *walker) read(fd int) ([]string, error) {
-	var names []string
-	for {
-		n, err := unix.Getdents(fd, w.names)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if n == 0 {
-			slices.Sort(names)
-			return names, nil
-		}
-		for records := w.names[:n]; len(records) > 0; {
-			// struct linux_dirent64, getdents(2): inode, offset, 2 bytes of
-			// length, 1 of type, the name with its NUL.
-			const lengthAt, nameAt = 16, 19
-			length := int(binary.NativeEndian.Uint16(records[lengthAt:]))
-			name, _, _ := bytes.Cut(records[nameAt:length], []byte{0})
-			if s := string(name); s != "." && s != ".." {
-				names = append(names, s)
-			}
-			records = records[length:]
-		}
-	}
+	return err
 }
