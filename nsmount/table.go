@@ -57,6 +57,28 @@ func (t *Table) Children(id int) []*Mount {
 	return c
 }
 
+// Stack lists the mounts on one path, bottom to top: each is mounted on the one
+// before.
+func (t *Table) Stack(point string) []*Mount {
+	above := map[int]*Mount{} // by parent
+	var bottom *Mount
+	for i := range t.Mounts {
+		if m := &t.Mounts[i]; m.Point == point && m.ID != m.Parent {
+			above[m.Parent] = m
+		}
+	}
+	for parent, m := range above {
+		if p, ok := t.ByID(parent); !ok || p.Point != point {
+			bottom = m
+		}
+	}
+	var stack []*Mount
+	for m := bottom; m != nil && len(stack) < len(t.Mounts); m = above[m.ID] {
+		stack = append(stack, m)
+	}
+	return stack
+}
+
 // ParseTable reads a mountinfo file. Lines have no limit: an overlay of five
 // hundred layers is longer than the 64 KiB that a bufio.Scanner takes.
 func ParseTable(data []byte) (*Table, error) {

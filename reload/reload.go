@@ -128,6 +128,11 @@ func (t *transaction) update(ctx context.Context, who *subject, is *situation) e
 	if err != nil {
 		return err
 	}
+	if t.IfChanged {
+		if picked, same := t.glance(ctx, running, is); same {
+			return t.stay(ctx, is, running, picked)
+		}
+	}
 	look, err := steps.Do(ctx, run, "survey", t.survey(running, is))
 	if err != nil {
 		return err

@@ -72,6 +72,9 @@ func (t *transaction) find(s *subject, is *situation) steps.Step[*target] {
 
 func (t *transaction) survey(target *target, is *situation) steps.Step[*hierarchy.View] {
 	return steps.Step[*hierarchy.View]{Do: func(ctx context.Context) (*hierarchy.View, error) {
+		if err := target.enter(); err != nil {
+			return nil, err
+		}
 		v, err := t.look(ctx, target, is)
 		if err != nil {
 			return nil, err

@@ -102,7 +102,7 @@ type target struct {
 	process *service.Process // one that lives in the namespace
 	ns      *os.File
 	id      uint64
-	live    *nsmount.Namespace
+	live    *nsmount.Namespace // once it was entered
 	// fresh says that the record does not mean this namespace: nothing of ours
 	// can be expected in it.
 	fresh bool
@@ -131,10 +131,18 @@ func find(ctx context.Context, s *subject, r *state.Record, manager service.Main
 	if err := t.check(s, r); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	if t.live, err = nsmount.Enter(t.ns); err != nil {
-		return nil, errors.Join(fmt.Errorf("enter the mount namespace of process %d: %w", p.PID(), err), t.Close())
-	}
 	return t, nil
+}
+
+// enter starts a thread in the service's mount namespace.
+func (t *target) enter() (err error) {
+	if t.live != nil {
+		return nil
+	}
+	if t.live, err = nsmount.Enter(t.ns); err != nil {
+		return fmt.Errorf("enter the mount namespace of process %d: %w", t.process.PID(), err)
+	}
+	return nil
 }
 
 func (t *target) check(s *subject, r *state.Record) error {

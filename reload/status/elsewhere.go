@@ -78,7 +78,7 @@ func oldMounts(t *nsmount.Table, name string, serial uint64, known map[string]bo
 		if known[m.Point] || owner != hierarchy.Ours || !source.Names(name) || source.Serial >= serial {
 			continue
 		}
-		if stack := mountsAt(t, m.Point); len(stack) > 0 && stack[len(stack)-1] == m {
+		if stack := t.Stack(m.Point); len(stack) > 0 && stack[len(stack)-1] == m {
 			points = append(points, m.Point)
 		}
 	}

@@ -156,7 +156,7 @@ func compare(h state.Hierarchy, r *state.Record, name string, t *nsmount.Table) 
 	point := pointOf(h)
 	var latest uint64 // serial
 	ours, systemds := 0, 0
-	stack := mountsAt(t, point)
+	stack := t.Stack(point)
 	for i, m := range stack {
 		top := i == len(stack)-1
 		if top {
@@ -194,26 +194,4 @@ func judge(live *Overlay, ours int, latest, number uint64, layers int) Hierarchy
 		return OtherThan
 	}
 	return AsRecorded
-}
-
-// mountsAt lists the mounts on one path, bottom to top: each is mounted on the one
-// before.
-func mountsAt(t *nsmount.Table, point string) []*nsmount.Mount {
-	above := map[int]*nsmount.Mount{} // by parent
-	var bottom *nsmount.Mount
-	for i := range t.Mounts {
-		if m := &t.Mounts[i]; m.Point == point && m.ID != m.Parent {
-			above[m.Parent] = m
-		}
-	}
-	for parent, m := range above {
-		if p, ok := t.ByID(parent); !ok || p.Point != point {
-			bottom = m
-		}
-	}
-	var stack []*nsmount.Mount
-	for m := bottom; m != nil && len(stack) < len(t.Mounts); m = above[m.ID] {
-		stack = append(stack, m)
-	}
-	return stack
 }
