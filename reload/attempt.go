@@ -14,6 +14,7 @@ const (
 	triggerRun      = "run"
 	triggerReload   = "reload"
 	triggerRollback = "rollback"
+	triggerRepair   = "repair"
 )
 
 // attemptOf describes what is tried, as far as it is known before it is opened.
@@ -31,7 +32,7 @@ func attemptOf(picked []*extension.Picked) []state.Extension {
 // further failure.
 func (t *transaction) remember(ctx context.Context, err error) {
 	var f *Failure
-	if t.lock == nil || t.is == nil || !errors.As(err, &f) {
+	if t.lock == nil || t.is == nil || t.trigger == triggerRepair || !errors.As(err, &f) {
 		return
 	}
 	outcome := outcomeOf(ctx, f)

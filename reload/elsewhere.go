@@ -40,11 +40,7 @@ func (o *others) Close() error {
 
 // Close gives up what was not attached, and ends the thread.
 func (n *other) Close() error {
-	errs := []error{n.drop()}
-	if n.live != nil {
-		errs = append(errs, n.live.Close())
-	}
-	return errors.Join(append(errs, n.ns.Close())...)
+	return errors.Join(n.drop(), n.live.Close(), n.ns.Close())
 }
 
 // drop gives up what was staged.
@@ -138,14 +134,11 @@ func (o *others) find(target *target, is *situation) ([]service.MountNamespace, 
 func (o *others) add(ctx context.Context, ns service.MountNamespace, m *made) error {
 	ctx, cancel := context.WithTimeout(ctx, elsewhereBound)
 	defer cancel()
-	f, err := ns.Open()
+	n, err := enterOther(ns)
 	if err != nil {
 		return err
 	}
-	n := &other{MountNamespace: ns, ns: f}
-	if n.live, err = nsmount.Enter(f); err == nil {
-		err = n.exchange(ctx, m)
-	}
+	err = n.exchange(ctx, m.layers.wanted, func() (*hierarchy.View, error) { return m.view.Elsewhere(ctx, n.live, m.source) })
 	if err != nil {
 		return errors.Join(err, n.Close())
 	}
@@ -153,15 +146,27 @@ func (o *others) add(ctx context.Context, ns service.MountNamespace, m *made) er
 	return nil
 }
 
-// exchange surveys the namespace, stages for it and exchanges, again as long as its
-// mounts change.
-func (n *other) exchange(ctx context.Context, m *made) error {
+func enterOther(ns service.MountNamespace) (*other, error) {
+	f, err := ns.Open()
+	if err != nil {
+		return nil, err
+	}
+	live, err := nsmount.Enter(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &other{MountNamespace: ns, ns: f, live: live}, nil
+}
+
+// exchange surveys the namespace, stages what is wanted of each hierarchy and
+// exchanges, again as long as the mounts change.
+func (n *other) exchange(ctx context.Context, wanted []hierarchy.Wanted, survey func() (*hierarchy.View, error)) error {
 	for range maxRestage {
 		var err error
-		if n.view, err = m.view.Elsewhere(ctx, n.live, m.source); err != nil {
+		if n.view, err = survey(); err != nil {
 			return err
 		}
-		if n.staged, err = hierarchy.Stage(ctx, n.view, m.layers.wanted, false); err != nil {
+		if n.staged, err = hierarchy.Stage(ctx, n.view, wanted, false); err != nil {
 			return err
 		}
 		same, err := n.view.Unchanged(n.live)

@@ -50,11 +50,11 @@ type Result struct {
 // a *state.LockedError in it says who holds the lock.
 func Reload(ctx context.Context, o Options) (*Result, error) {
 	t := &transaction{Options: o, trigger: triggerReload}
-	return t.transact(ctx)
+	return t.transact(ctx, t.reload)
 }
 
 // transact makes the reload, and undoes it where it fails.
-func (t *transaction) transact(ctx context.Context) (res *Result, err error) {
+func (t *transaction) transact(ctx context.Context, do func(context.Context) error) (res *Result, err error) {
 	run := &steps.Run{Hook: t.Hook}
 	t.run, t.res = run, &Result{Name: t.Name}
 	defer func() {
@@ -64,7 +64,7 @@ func (t *transaction) transact(ctx context.Context) (res *Result, err error) {
 		}
 		err = errors.Join(err, run.Close())
 	}()
-	aside(func() { err = t.reload(ctx) })
+	aside(func() { err = do(ctx) })
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +85,8 @@ type transaction struct {
 	trial   trial
 	trigger string // what it is: triggerReload, …
 	back    *back  // of a rollback
+
+	repaired *Repaired // of a repair
 }
 
 // reload reads like the list in docs/architecture.md, "One reload".

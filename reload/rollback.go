@@ -22,7 +22,7 @@ import (
 // It fails as [Reload] does.
 func Rollback(ctx context.Context, o Options, number uint64) (*Result, error) {
 	t := &transaction{Options: o, trigger: triggerRollback, back: &back{number: number}}
-	return t.transact(ctx)
+	return t.transact(ctx, t.reload)
 }
 
 // back is the way of a rollback.

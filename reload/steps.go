@@ -151,17 +151,19 @@ func shows(v *hierarchy.View, g state.Generation) bool {
 		return false
 	}
 	for i, s := range v.Surveys {
-		top, covered := s.Top()
-		switch {
-		case g.Hierarchies[i].Path != s.Path:
-			return false
-		case !covered && g.Hierarchies[i].Layers > 0:
-			return false
-		case covered && (top.Owner != hierarchy.Ours || top.Source.Generation != g.Number):
+		if g.Hierarchies[i].Path != s.Path || !showsThis(s, g, g.Hierarchies[i]) {
 			return false
 		}
 	}
 	return true
+}
+
+func showsThis(s *hierarchy.Survey, g state.Generation, h state.Hierarchy) bool {
+	top, covered := s.Top()
+	if !covered {
+		return h.Layers == 0
+	}
+	return top.Owner == hierarchy.Ours && top.Source.Generation == g.Number
 }
 
 func (t *transaction) open(is *situation, v *hierarchy.View, picked []*extension.Picked) steps.Step[*opened] {

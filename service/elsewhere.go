@@ -2,10 +2,12 @@ package service
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // A MountNamespace is one that processes of a service live in.
@@ -74,6 +76,75 @@ func mountNSOf(pid int) (uint64, bool) {
 	defer p.Close()
 	id, err := p.MountNS()
 	return id, err == nil
+}
+
+// A MainNamespace is the mount namespace of a unit's main process.
+type MainNamespace struct {
+	Unit string
+	MountNamespace
+}
+
+// MainNamespaces lists the mount namespaces, other than the host's, of the processes that
+// process 1 has started (or was left with) for services. Where that is systemd, these
+// are the main processes; what a service starts in a sandbox or a container is a
+// child of theirs.
+func MainNamespaces() ([]MainNamespace, error) {
+	pids, err := children(1)
+	if err != nil {
+		return nil, err
+	}
+	byID := map[uint64]*MainNamespace{}
+	for _, pid := range pids {
+		id, ok := mountNSOf(pid)
+		if !ok {
+			continue
+		}
+		if m := byID[id]; m != nil {
+			m.PIDs = append(m.PIDs, pid)
+			continue
+		}
+		if host, err := IsHostNamespace(id); err != nil || host {
+			continue
+		}
+		if unit := serviceOf(pid); unit != "" {
+			byID[id] = &MainNamespace{Unit: unit, MountNamespace: MountNamespace{ID: id, PIDs: []int{pid}}}
+		}
+	}
+	var all []MainNamespace
+	for _, m := range byID {
+		all = append(all, *m)
+	}
+	slices.SortFunc(all, func(a, b MainNamespace) int { return cmp.Or(strings.Compare(a.Unit, b.Unit), cmp.Compare(a.ID, b.ID)) })
+	return all, nil
+}
+
+// serviceOf is the service that a process belongs to, "" for none.
+func serviceOf(pid int) string {
+	p, err := Open(pid)
+	if err != nil {
+		return ""
+	}
+	defer p.Close()
+	if unit, err := p.Unit(); err == nil && strings.HasSuffix(unit, ".service") {
+		return unit
+	}
+	return ""
+}
+
+// children lists the processes whose parent is pid, in order.
+func children(pid int) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	var pids []int
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil && parent(n) == pid {
+			pids = append(pids, n)
+		}
+	}
+	slices.Sort(pids)
+	return pids, nil
 }
 
 // relatives are the processes in the cgroup of the first process that can be asked.

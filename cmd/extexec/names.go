@@ -82,6 +82,14 @@ func completeNames(d *stateDir) cobra.CompletionFunc {
 	}
 }
 
+// completeAllNames completes every argument with the names that have a record.
+func completeAllNames(d *stateDir) cobra.CompletionFunc {
+	first := completeNames(d)
+	return func(c *cobra.Command, _ []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return first(c, nil, toComplete)
+	}
+}
+
 // completeOf completes a name, and then what list finds of it, in its order.
 func completeOf(d *stateDir, list func(*state.Unit) ([]cobra.Completion, error)) cobra.CompletionFunc {
 	names := completeNames(d)

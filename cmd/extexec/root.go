@@ -33,6 +33,7 @@ var verbs = []struct {
 	{"history", newHistory},
 	{"rollback", newRollback},
 	{"unhold", newUnhold},
+	{"repair", newRepair},
 	{"exec", newExec},
 	{"lint", newLint},
 	{"adopt", newAdopt},

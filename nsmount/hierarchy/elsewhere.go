@@ -2,10 +2,9 @@ package hierarchy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"path"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -33,35 +32,22 @@ func (v *View) Elsewhere(ctx context.Context, live *nsmount.Namespace, shown Sou
 	return e, nil
 }
 
+// Older tells whether a hierarchy shows an older exchange than it should.
+func (s *Survey) Older() bool { return !s.leave && len(s.Overlays) > 0 }
+
 func (v *View) surveyElsewhere(ctx context.Context, live *nsmount.Namespace, shown Source) error {
-	var err error
-	if v.fds, err = os.Open("/proc/self/fd"); err != nil {
+	if err := v.openFDs(); err != nil {
 		return err
 	}
 	defer v.fds.Close()
-	if v.table, err = live.Table(); err != nil {
-		return err
-	}
-	seen, err := nsmount.Do(ctx, live, v.open)
-	if err != nil {
-		return err
-	}
-	defer seen.Close()
-	err = v.each(func(i int, s *Survey) (err error) {
-		if s.leave = seen[i].missing != nil; s.leave {
-			return nil
-		}
-		if err := s.look(&seen[i], live, v.table); err != nil {
-			return err
-		}
-		seen[i].root = path.Join(seen[i].top.Root, strings.TrimPrefix(s.Point, seen[i].top.Point))
-		s.prints = prints(v.table, s.Point)
-		s.leave, err = s.ownThing(seen[i].dir, shown)
+	seen, err := v.enter(ctx, live, func(s *Survey, own *carrySource) (err error) {
+		s.leave, err = s.ownThing(own.dir, shown)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	defer seen.Close()
 	kept, err := nsmount.Do(ctx, live, func() (*found, error) {
 		f, err := v.keep(seen, v.table)
 		return f.orClosed(err)
@@ -78,10 +64,40 @@ func (v *View) surveyElsewhere(ctx context.Context, live *nsmount.Namespace, sho
 	})
 }
 
+// enter opens the hierarchies in a namespace where nothing is to be peeled, and has
+// each judged that is there; the others are left alone. The caller closes what it
+// returns.
+func (v *View) enter(ctx context.Context, live *nsmount.Namespace, judge func(*Survey, *carrySource) error) (carrySources, error) {
+	var err error
+	if v.table, err = live.Table(); err != nil {
+		return nil, err
+	}
+	seen, err := nsmount.Do(ctx, live, v.open)
+	if err != nil {
+		return nil, err
+	}
+	err = v.each(func(i int, s *Survey) error {
+		own := &seen[i]
+		if s.leave = own.missing != nil; s.leave {
+			return nil
+		}
+		if err := s.look(own, live, v.table); err != nil {
+			return err
+		}
+		own.root = rootOf(s, own.top)
+		s.prints = prints(v.table, s.Point)
+		return judge(s, own)
+	})
+	if err != nil {
+		return nil, errors.Join(err, seen.Close())
+	}
+	return seen, nil
+}
+
 // ownThing tells whether the hierarchy is to be left alone.
 func (s *Survey) ownThing(dir *os.File, shown Source) (bool, error) {
 	if top, covered := s.Top(); covered {
-		return top.Owner == Ours && (top.Source == shown || top.Source.Name != shown.Name), nil
+		return top.Owner == Ours && (top.Source.String() == shown.String() || !top.Source.Names(shown.Name)), nil
 	}
 	if s.Base == nil {
 		return true, nil

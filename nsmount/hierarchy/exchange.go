@@ -137,7 +137,6 @@ func (s *Staged) Landed(table *nsmount.Table) error {
 	if s.mode == untouched || s.mode == unpeel {
 		return nil
 	}
-	want := s.Source.String()
 	covering := map[int]bool{}
 	for i := range table.Mounts {
 		if table.Mounts[i].Point == s.Survey.Point {
@@ -149,10 +148,10 @@ func (s *Staged) Landed(table *nsmount.Table) error {
 		if m.Point != s.Survey.Point || covering[m.ID] {
 			continue
 		}
-		if m.Source == want {
+		if s.is(m) {
 			return nil
 		}
-		return fmt.Errorf("check %q: its top is %q, not %q: somebody else mounted there during the exchange", s.Survey.Path, m.Source, want)
+		return fmt.Errorf("check %q: its top is %q, not %q: somebody else mounted there during the exchange", s.Survey.Path, m.Source, s.name())
 	}
-	return fmt.Errorf("check %q: nothing is mounted there after the exchange, %q should be: somebody else unmounted it", s.Survey.Path, want)
+	return fmt.Errorf("check %q: nothing is mounted there after the exchange, %q should be: somebody else unmounted it", s.Survey.Path, s.name())
 }

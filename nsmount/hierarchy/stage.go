@@ -151,7 +151,7 @@ func (st *stager) build(ctx context.Context, s *Survey, w Wanted) (*Staged, erro
 	if s.Err != nil {
 		return one, s.Err
 	}
-	tree, err := st.overlay(ctx, s, w)
+	tree, err := st.tree(ctx, s, w)
 	if err != nil {
 		return one, s.explain(err)
 	}
@@ -166,11 +166,28 @@ func (st *stager) build(ctx context.Context, s *Survey, w Wanted) (*Staged, erro
 	return one, st.dress(ctx, one, tree)
 }
 
+// tree is the new tree, still without carried mounts: the host's, or an overlay.
+func (st *stager) tree(ctx context.Context, s *Survey, w Wanted) (*nsmount.Tree, error) {
+	t := s.whole
+	if t == nil {
+		return st.overlay(ctx, s, w)
+	}
+	s.whole = nil
+	if err := t.SetAttr(s.attr&restrictions, 0, false); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
 // modeFor decides how the new state of a hierarchy will go live.
 func (s *Survey) modeFor(w Wanted, limits nsmount.Limits) mode {
 	n := len(s.Overlays) - s.leftovers()
 	switch {
-	case s.leave, n == 0 && len(w.Layers) == 0:
+	case s.leave:
+		return untouched
+	case s.merge != nil:
+		return s.modeForMerge(limits)
+	case n == 0 && len(w.Layers) == 0:
 		return untouched
 	case n == 0:
 		return attach

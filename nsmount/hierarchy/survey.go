@@ -39,6 +39,12 @@ type Survey struct {
 	// borrowed says that the base is that of the service's main namespace.
 	borrowed bool
 
+	// Of a hierarchy that the host has merged:
+	merge   *Merge
+	behind  string
+	mounted bool          // something is mounted on it
+	whole   *nsmount.Tree // the host's
+
 	attr   nsmount.Attr  // of what is visible now
 	shared bool          // of what is visible now
 	locked bool          // its children, if any, come off in one piece only
@@ -116,6 +122,12 @@ func (v *View) Close() error {
 		errs = append(errs, t.Close())
 	}
 	v.owned = nil
+	for _, s := range v.Surveys {
+		if s.whole != nil {
+			errs = append(errs, s.whole.Close())
+			s.whole = nil
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -165,11 +177,16 @@ func Take(ctx context.Context, ns *os.File, live *nsmount.Namespace, o Options) 
 	return v, nil
 }
 
+func (v *View) openFDs() (err error) {
+	v.fds, err = os.Open("/proc/self/fd")
+	return err
+}
+
 // survey looks at all hierarchies in the live namespace, then at all of their
 // bases: the quick way (bare), else in a peeled copy.
 func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace) error {
-	var err error
-	if v.fds, err = os.Open("/proc/self/fd"); err != nil {
+	err := v.openFDs()
+	if err != nil {
 		return err
 	}
 	defer v.fds.Close()

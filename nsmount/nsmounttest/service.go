@@ -136,6 +136,17 @@ func (c *Child) Tally() map[string]int {
 	return c.s.must(request{Do: "child", Args: []string{fmt.Sprint(c.id), "tally"}}).Tally
 }
 
+// MountNS is [Service.MountNS] of the child.
+func (c *Child) MountNS() *os.File {
+	c.s.t.Helper()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", c.PID))
+	if err != nil {
+		c.s.t.Fatal(err)
+	}
+	c.s.t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
 // Stop ends the child.
 func (c *Child) Stop() {
 	c.s.t.Helper()
