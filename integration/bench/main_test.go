@@ -34,6 +34,7 @@ var figures = []struct {
 	{"many", many},
 	{"layers", layers},
 	{"plan", plan},
+	{"build", build},
 	{"resident", resident},
 	{"size", size},
 }
