@@ -122,10 +122,13 @@ func (d dir) read(name string) ([]byte, error) {
 	return b[:n], nil
 }
 
+// temporary is what a file is called, after its name, while it is written.
+const temporary = ".tmp"
+
 // replace makes name a file with these contents: all of it or nothing, whenever
 // the process or the machine stops.
 func (d dir) replace(name string, contents []byte, mode uint32) error {
-	tmp := name + ".tmp"
+	tmp := name + temporary
 	if err := d.writeSynced(tmp, contents, mode); err != nil {
 		d.at("remove " + tmp)
 		return errors.Join(err, d.remove(tmp))

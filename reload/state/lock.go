@@ -69,7 +69,22 @@ func (u *Unit) tryLock() (*Lock, error) {
 	if err != nil {
 		l.warning = &Warning{Dir: u.memory, Err: err}
 	}
+	l.sweep()
 	return l, nil
+}
+
+// sweep removes the half-written files of a holder that was killed. Nobody reads them,
+// and not everyone who comes later writes the same ones.
+func (l *Lock) sweep() {
+	for _, name := range []string{recordFile, nextFile} {
+		_ = l.record.remove(name + temporary)
+	}
+	if l.memory.f == nil {
+		return
+	}
+	for _, name := range []string{memoryFile, historyFile} {
+		_ = l.memory.remove(name + temporary)
+	}
 }
 
 func (l *Lock) take() (bool, error) {
