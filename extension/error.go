@@ -1,6 +1,10 @@
 package extension
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/extexec/extexec/extension/vpick"
+)
 
 // The steps that [Error] names.
 const (
@@ -21,3 +25,7 @@ func (e *Error) Error() string { return fmt.Sprintf("%s extension %q: %v", e.Ste
 
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Shortage says that an error is no word on an extension: this process has no
+// descriptor or no memory left.
+func Shortage(err error) bool { return vpick.Shortage(err) }

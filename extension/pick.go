@@ -184,30 +184,33 @@ func (p *picker) lives(c *vpick.Candidate) bool {
 }
 
 // passOver works out the identity of a candidate that would be picked.
-func (p *picker) passOver(c *vpick.Candidate, f *os.File) string {
+func (p *picker) passOver(c *vpick.Candidate, f *os.File) (why string, err error) {
 	p.asked = true
 	if p.options.NoTriesLeft && c.TriesLeft == 0 {
 		p.spent = true
-		return "has no tries left"
+		return "has no tries left", nil
 	}
 	identity, inode, err := identify(f, p.ref.Kind)
+	if vpick.Shortage(err) {
+		return "", fmt.Errorf("look at %q: %w", c.Path, err)
+	}
 	if err != nil {
 		why := "cannot be read: " + err.Error()
 		p.warnings = append(p.warnings, fmt.Sprintf("%q is passed over: it %s", c.Path, why))
-		return why
+		return why, nil
 	}
 	p.seen[c.Path] = pinned{identity: identity, inode: inode}
 	if p.options.Refused != nil {
 		if why, refused := p.options.Refused(identity); refused {
-			return cmp.Or(why, "was refused before")
+			return cmp.Or(why, "was refused before"), nil
 		}
 	}
 	if p.options.Held != nil {
 		if why, held := p.options.Held(c.Version, identity); held {
-			return cmp.Or(why, "is held")
+			return cmp.Or(why, "is held"), nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // identify gives the identity of an open file, which may be an O_PATH

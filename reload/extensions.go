@@ -60,7 +60,7 @@ func pickAll(s settings.Settings, memory *state.Memory, rules pickRules) (picks,
 				all.warnings = append(all.warnings, fmt.Sprintf("%q is left out: all of it %s", ref, memory.HoldOf(ref.String()).Why))
 				continue
 			}
-			if !s.SkipBad {
+			if !s.SkipBad || extension.Shortage(err) {
 				return all, err
 			}
 			all.warnings = append(all.warnings, fmt.Sprintf("left out (OnBadExtension=skip): %v", err))
@@ -152,7 +152,7 @@ func openAll(s settings.Settings, picked []*extension.Picked, os release.OS) (*o
 	for _, p := range picked {
 		e, err := extension.Open(p, extension.OpenOptions{OS: os, Policy: s.Policy, RequireSignature: s.RequireSignature})
 		if err != nil {
-			if !s.SkipBad {
+			if !s.SkipBad || extension.Shortage(err) {
 				return nil, errors.Join(err, all.Close())
 			}
 			all.warnings = append(all.warnings, fmt.Sprintf("left out (OnBadExtension=skip): %v", err))

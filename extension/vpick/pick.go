@@ -87,9 +87,9 @@ type Options struct {
 	Proven func(c *Candidate) bool
 
 	// PassOver is asked about each candidate that would be picked. A reason
-	// that is not empty passes it over. The file is an O_PATH descriptor of
-	// what the entry leads to; Pick closes it afterwards.
-	PassOver func(c *Candidate, f *os.File) string
+	// that is not empty passes it over; an error ends the pick. The file is an
+	// O_PATH descriptor of what the entry leads to; Pick closes it afterwards.
+	PassOver func(c *Candidate, f *os.File) (why string, err error)
 }
 
 // Pick chooses the best entry that a path and the filters mean; where there are
@@ -218,12 +218,19 @@ func (s *search) choose() error {
 	return nil
 }
 
-// look opens what an entry leads to and sets Why when it will not do. The only
-// error is that of a path that is taken literally: there is no other to take.
+// Shortage says that an error is about us and not about what was looked at: we have
+// no descriptor or no memory left. Another version is no way out of that.
+func Shortage(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
+// look opens what an entry leads to and sets Why when it will not do. An error is
+// that of a path that is taken literally, as there is no other to take, or one that
+// says nothing about the entry.
 func (s *search) look(e *entry) error {
 	literal := len(s.sought) == 0
 	f, mode, err := pin(e.Path)
-	if err != nil && literal {
+	if err != nil && (literal || Shortage(err)) {
 		return &Error{Path: s.path, Err: err}
 	}
 	if err != nil {
@@ -247,7 +254,10 @@ func (s *search) look(e *entry) error {
 		return nil
 	}
 	if s.options.PassOver != nil {
-		if e.Why = s.options.PassOver(&e.Candidate, f); e.Why != "" {
+		if e.Why, err = s.options.PassOver(&e.Candidate, f); err != nil {
+			return &Error{Path: s.path, Err: err}
+		}
+		if e.Why != "" {
 			return nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // populate makes a tree: a name with a slash at its end is a directory, one with
@@ -230,14 +231,14 @@ func TestCandidates(t *testing.T) {
 	root := populate(t, "foo.v/foo_1.raw", "foo.v/foo_2.raw", "foo.v/foo_2_x86-64.raw", "foo.v/foo_3+0-3.raw", "foo.v/foo_4_arm64.raw",
 		"foo.v/foo_5.raw/", "foo.v/foo_6.raw -> /nowhere/at/all", "foo.v/foo_7.raw", "|foo.v/foo_8.raw", "foo.v/foo_9+x.raw",
 		"foo.v/other_1.raw", "foo.v/foo_10.raw.tmp", "foo.v/.#foo_11.raw", "foo.v/foo_12.raw -> foo_12.raw")
-	refuse := func(c *Candidate, f *os.File) string {
+	refuse := func(c *Candidate, f *os.File) (string, error) {
 		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 			t.Errorf("the file of %q: %v, %v", c.Name, info, err)
 		}
 		if c.Name == "foo_7.raw" {
-			return "was refused"
+			return "was refused", nil
 		}
-		return ""
+		return "", nil
 	}
 	r, err := Pick(root+"/foo.v", Options{Native: "x86-64", PassOver: refuse}, Raw())
 	must(t, err)
@@ -422,16 +423,40 @@ func FuzzName(f *testing.F) {
 // its new name.
 func TestRenamedMeanwhile(t *testing.T) {
 	root := populate(t, "foo.v/foo_1+3", "foo.v/foo_2")
-	o := Options{PassOver: func(c *Candidate, _ *os.File) string {
+	o := Options{PassOver: func(c *Candidate, _ *os.File) (string, error) {
 		if c.Version == "2" {
 			_ = os.Rename(root+"/foo.v/foo_1+3", root+"/foo.v/foo_1+2-1")
-			return "is not wanted"
+			return "is not wanted", nil
 		}
-		return ""
+		return "", nil
 	}}
 	r, err := Pick(root+"/foo.v", o, Filter{})
 	must(t, err)
 	if p := r.Picked(); p.Name != "foo_1+2-1" || len(r.Warnings) != 0 {
 		t.Errorf("picked %+v, warnings %q", p, r.Warnings)
+	}
+}
+
+// TestShortage: that we have no descriptor left says nothing about the newest entry,
+// and an older one is not picked instead.
+func TestShortage(t *testing.T) {
+	root := populate(t, "foo.v/foo_1.raw", "foo.v/foo_2.raw")
+	o := Options{PassOver: func(*Candidate, *os.File) (string, error) { return "", unix.EMFILE }}
+	if r, err := Pick(root+"/foo.v", o, Raw()); !errors.Is(err, unix.EMFILE) || r != nil {
+		t.Errorf("picked %+v, %v, want EMFILE", r, err)
+	}
+	var old unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+	d, err := os.Open(root + "/foo.v")
+	must(t, err)
+	defer d.Close()
+	// One descriptor is left, for the directory, and none for what is in it.
+	none := old
+	none.Cur = uint64(d.Fd())
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &none))
+	_, _, err = pin(root + "/foo.v/foo_2.raw")
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old))
+	if !Shortage(err) {
+		t.Errorf("open without a descriptor left: %v", err)
 	}
 }
