@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/internal/steps"
 	"github.com/extexec/extexec/nsmount"
@@ -162,13 +164,26 @@ func (t *target) alive() error {
 	return nil
 }
 
-// refuseOn remembers what made a check fail: the extensions that the last
-// generation did not have. An error of ours (no such command, no more time) is
-// no verdict on them, and neither is one about a set that is live already. One
-// whose name counts its tries is tried again, as long as there are any.
-func (t *transaction) refuseOn(ctx context.Context, err error, is *situation, m *made) error {
+// verdict says whether the error of a check says something about the extensions. That
+// a command could not be run does not, and neither does one that was ended from
+// outside: a manager that stops a unit ends us and the command at once, and the kernel
+// kills what it has no memory for.
+func verdict(err error) bool {
 	var exit *service.ExitError
-	if err == nil || !errors.As(err, &exit) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, service.ErrGone) {
+	switch {
+	case errors.As(err, &exit):
+		return !slices.Contains([]unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGKILL}, exit.Signal)
+	default:
+		return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, service.ErrGone)
+	}
+}
+
+// refuseOn remembers what made a check fail: the extensions that the last
+// generation did not have. An error that is no verdict on them is not remembered, and
+// neither is one about a set that is live already. One whose name counts its tries is
+// tried again, as long as there are any.
+func (t *transaction) refuseOn(ctx context.Context, err error, is *situation, m *made) error {
+	if err == nil || !verdict(err) {
 		return err
 	}
 	t.try(ctx, is, m) // a check is before begin

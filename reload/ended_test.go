@@ -77,3 +77,52 @@ func TestEndedWhileChecking(t *testing.T) {
 	}
 	b.want("2")
 }
+
+// TestCheckThatIsKilled: a check that was ended from outside fails a reload, and is no
+// verdict on the version; one that crashes over it is.
+func TestCheckThatIsKilled(t *testing.T) {
+	for signal, refused := range map[string]bool{"TERM": false, "INT": false, "HUP": false, "KILL": false, "SEGV": true, "ABRT": true} {
+		t.Run(signal, func(t *testing.T) {
+			b := newBed(t)
+			b.write()
+			b.start()
+			b.install("2")
+			b.write("ReloadCheck=/bin/sh -c 'kill -" + signal + " $$$$'")
+			_, err := b.reload(Options{})
+			var failed *CommandError
+			if !errors.As(err, &failed) {
+				t.Fatalf("error %v, want that of the check", err)
+			}
+			b.want("1")
+			b.write()
+			if _, err := b.reload(Options{}); err != nil {
+				t.Fatal(err)
+			}
+			if refused {
+				b.want("1")
+			} else {
+				b.want("2")
+			}
+		})
+	}
+}
+
+// TestToldToEndEarly says what ended a reload also where that was before its settings
+// were read.
+func TestToldToEndEarly(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	ended := errors.New("the signal")
+	for _, point := range []string{"before identify", "before lock", "before read", "before find"} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		_, err := Reload(ctx, Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe(), Hook: func(p string) error {
+			if p == point {
+				cancel(ended)
+			}
+			return nil
+		}})
+		if !errors.Is(err, ended) {
+			t.Errorf("%s: error %v, want %q in it", point, err, ended)
+		}
+	}
+}

@@ -64,7 +64,7 @@ func (t *transaction) transact(ctx context.Context, do func(context.Context) err
 		}
 		err = errors.Join(err, run.Close())
 	}()
-	aside(func() { err = do(ctx) })
+	aside(func() { err = because(ctx, do(ctx)) })
 	if err != nil {
 		return nil, err
 	}
@@ -116,9 +116,14 @@ func (t *transaction) reload(ctx context.Context) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done within ReloadTimeoutSec=%s", limit))
 		defer cancel()
 	}
-	err = t.update(ctx, who, is)
+	return because(ctx, t.update(ctx, who, is))
+}
+
+// because adds to the error of what a context has ended why that has ended: what took
+// too long, or which signal came.
+func because(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && errors.Is(err, ctx.Err()) && !errors.Is(err, cause) {
-		err = fmt.Errorf("%w: %w", cause, err) // what took too long, or which signal came, and where
+		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
 }

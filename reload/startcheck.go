@@ -82,7 +82,7 @@ func (s *start) refuse(ctx context.Context, is *situation, m *made, good *state.
 	trial := s.take(ctx, is, m, passed)
 	w := s.lock.Remember(func(memory *state.Memory) {
 		for _, e := range m.all.extensions {
-			if good != nil && !slices.Contains(passed, e.Identity) && !slices.Contains(trial, e) {
+			if good != nil && verdict(why) && !slices.Contains(passed, e.Identity) && !slices.Contains(trial, e) {
 				memory.Refuse(refusal(e.Picked, why))
 			}
 		}
