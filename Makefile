@@ -3,7 +3,7 @@
 # make test       installs what the tests need and runs all of them (root)
 # make help       lists the rest
 
-.PHONY: build demo test unit race rig bench soak fuzz lint clean clean-rig have-go root-only test-deps help
+.PHONY: build demo test unit race crash rig bench soak fuzz lint clean clean-rig have-go root-only test-deps help
 .DEFAULT_GOAL := build
 
 export CGO_ENABLED ?= 0
@@ -47,6 +47,9 @@ unit: ## the tests beside the code; without root the ones that need it are skipp
 
 race: root-only test-deps ## what goes on after it was given up, under the race detector (root)
 	CGO_ENABLED=1 EXTEXEC_REQUIRE_RIG=1 $(GO) test -race -run 'TestDo|TestSurveyThatIsGivenUp|TestHanging' ./nsmount ./nsmount/hierarchy
+
+crash: root-only test-deps ## strike every system call of a reload and of a start, not a sample (root; half an hour)
+	$(GO) test -timeout 120m -count=1 -v ./integration/crash -all
 
 rig: root-only test-deps ## only the tests under real systemds (root)
 	EXTEXEC_REQUIRE_RIG=1 $(GO) test -p 1 -timeout 30m $(INTEGRATION)

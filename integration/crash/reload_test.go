@@ -1,0 +1,224 @@
+//go:build amd64
+
+package crash
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// scenarios are services whose reloads make different calls.
+var scenarios = []struct {
+	name   string
+	unit   string
+	images bool
+	carry  bool // a carried mount: the new tree is put together on the bench, and locked
+}{
+	{name: "plain"},
+	{name: "all", images: true, carry: true, unit: `ReloadCheck=/bin/sh -c 'test -e /etc/extexec-a'
+ReloadCommand=/bin/sh -c 'test -e /etc/extexec-a'
+ReloadVerify=/bin/sh -c 'test -e /etc/extexec-a'
+`},
+}
+
+// TestReloadIsKilled kills a reload as it makes a system call, one call after the
+// other. Each hierarchy shows the old version or the new one at any time, and the next
+// reload puts everything in order.
+func TestReloadIsKilled(t *testing.T) {
+	strikeReload(t, 12, func(call) []strike { return []strike{{signal: syscall.SIGKILL}} })
+}
+
+// TestReloadIsToldToEnd sends SIGTERM as it makes a system call.
+func TestReloadIsToldToEnd(t *testing.T) {
+	strikeReload(t, 8, func(call) []strike { return []strike{{signal: syscall.SIGTERM}} })
+}
+
+// TestReloadFails makes a system call fail with what can come of it. The old version
+// is there afterwards, or, with exit code 0, the new one.
+func TestReloadFails(t *testing.T) { strikeReload(t, 20, failures) }
+
+func failures(c call) (strikes []strike) {
+	if strings.HasPrefix(c.file, "pipe:") && c.nr == unix.SYS_WRITE {
+		return nil // a pipe has room for what is written, or its reader waits
+	}
+	for _, errno := range callNames[c.nr].errnos {
+		if errno == unix.ENOSPC && c.nr == unix.SYS_OPENAT && c.args[2]&unix.O_CREAT == 0 {
+			continue
+		}
+		strikes = append(strikes, strike{errno: errno})
+	}
+	return strikes
+}
+
+// sample gives the numbers of the calls to strike: all, or about most of them, evenly
+// spread.
+func sample(calls, most int) (at []int) {
+	if *only > 0 {
+		return []int{*only}
+	}
+	step := 1.0
+	if !*all && calls > most {
+		step = float64(calls) / float64(most)
+	}
+	for i := 1.0; int(i) <= calls; i += step {
+		at = append(at, int(i))
+	}
+	return at
+}
+
+func strikeReload(t *testing.T, most int, strikes func(call) []strike) {
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			b := newBed(t, s.unit, s.images)
+			b.start()
+			if s.carry {
+				b.svc.Mount(b.dir+"/bed.service", "/etc/hostname", "", unix.MS_BIND, "")
+			}
+			_, wrong := b.strike(strike{}) // the first one, and the second, are not like those after them
+			b.rest()
+			e, more := b.strike(strike{})
+			if wrong = append(wrong, more...); len(wrong) > 0 {
+				t.Fatalf("without a strike:\n%s", strings.Join(wrong, "\n"))
+			}
+			count := map[string]int{}
+			for i, at := range sample(len(e.calls), most) {
+				for _, s := range choose(strikes(e.calls[at-1]), i) {
+					s.at = at
+					struck, wrong := b.strike(s)
+					count[outcome(struck.state)]++
+					if len(wrong) > 0 {
+						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.calls), struck.struck, s, strings.Join(wrong, "\n\t"), struck.output)
+					}
+				}
+			}
+			t.Logf("%d calls in a reload; what came of those that were struck: %v", len(e.calls), count)
+		})
+	}
+}
+
+// choose gives one of the strikes in turn, or all.
+func choose(strikes []strike, i int) []strike {
+	if *all || len(strikes) == 0 {
+		return strikes
+	}
+	return strikes[i%len(strikes):][:1]
+}
+
+func (s strike) String() string {
+	if s.signal != 0 {
+		return unix.SignalName(s.signal)
+	}
+	return unix.ErrnoName(s.errno)
+}
+
+func outcome(ws syscall.WaitStatus) string {
+	if ws.Signaled() {
+		return "killed"
+	}
+	return fmt.Sprint("exit ", ws.ExitStatus())
+}
+
+// strike installs a version, strikes the reload to it, and reloads once more. It says
+// what is not as it should be.
+func (b *bed) strike(s strike) (*ending, []string) {
+	b.t.Helper()
+	b.install()
+	b.hammer()
+	e, err := trace(b.reload(), s)
+	b.must(err)
+	wrong := b.judge(s, e)
+	wrong = append(wrong, b.restored()...)
+	return e, append(wrong, b.tally(b.version)...)
+}
+
+// judge looks at how the reload has ended.
+func (b *bed) judge(s strike, e *ending) (wrong []string) {
+	which, err := b.sees(b.version)
+	if err != nil {
+		wrong = append(wrong, err.Error())
+	}
+	if b.mounts != nil {
+		wrong = append(append(wrong, b.clean()...), e.left...)
+	}
+	if e.state.Signaled() {
+		early := s.signal == syscall.SIGTERM && s.at <= 3 // before the program has looked for signals
+		if e.state.Signal() != s.signal || s.signal != syscall.SIGKILL && !early {
+			wrong = append(wrong, "it died of "+e.state.Signal().String())
+		}
+		return wrong
+	}
+	want := "old"
+	switch code := e.state.ExitStatus(); code {
+	case 0:
+		want = "new"
+	case 1, 3, 4:
+		wrong = append(wrong, message(e, s)...)
+	default:
+		wrong = append(wrong, fmt.Sprintf("exit code %d", code))
+	}
+	if strings.Contains(e.output, "is passed over: it cannot be") && s.errno == unix.EIO {
+		return wrong // a version that cannot be read is as one that is not there
+	}
+	if slices.ContainsFunc(which, func(v string) bool { return v != want }) {
+		wrong = append(wrong, fmt.Sprintf("exit code %d, and the service sees %v", e.state.ExitStatus(), which))
+	}
+	return wrong
+}
+
+// message looks at what a reload that failed said: one line, with the cause.
+func message(e *ending, s strike) (wrong []string) {
+	var said []string
+	for line := range strings.Lines(e.output) {
+		if !strings.Contains(line, "warning: ") {
+			said = append(said, line)
+		}
+	}
+	if len(said) != 1 {
+		wrong = append(wrong, fmt.Sprintf("it said %d lines", len(said)))
+	}
+	cause := s.errno.Error()
+	switch {
+	case e.child && s.signal != 0:
+		cause = "killed by " // the child was, and not always by that signal
+	case s.signal != 0:
+		cause = "terminated"
+	}
+	if !strings.Contains(e.output, cause) {
+		wrong = append(wrong, "it does not say: "+cause)
+	}
+	return wrong
+}
+
+// restored looks at a reload without a strike, after one with it.
+func (b *bed) restored() (wrong []string) {
+	if out, err := b.reload().CombinedOutput(); err != nil {
+		wrong = append(wrong, fmt.Sprintf("the next reload: %v: %s", err, out))
+	}
+	which, err := b.sees(b.version)
+	if err != nil || slices.Contains(which, "old") {
+		wrong = append(wrong, fmt.Sprintf("after the next reload the service sees %v, %v", which, err))
+	}
+	if left := b.leftovers(); len(left) > 0 {
+		wrong = append(wrong, fmt.Sprintf("after the next reload these files are left: %v", left))
+		for _, f := range left {
+			_ = os.Remove(b.dir + f)
+		}
+	}
+	if b.mounts == nil {
+		return wrong
+	}
+	wrong = append(wrong, b.clean()...)
+	if now := b.shape(); !slices.Equal(now, b.table) {
+		wrong = append(wrong, fmt.Sprintf("the service's mounts are %d, and were %d: %s", len(now), len(b.table), now))
+	}
+	if now := b.attached(); len(now) != len(b.loops) {
+		wrong = append(wrong, fmt.Sprintf("loop devices: %v, were %v", now, b.loops))
+	}
+	return wrong
+}
