@@ -31,17 +31,17 @@ ReloadVerify=/bin/sh -c 'test -e /etc/extexec-a'
 // other. Each hierarchy shows the old version or the new one at any time, and the next
 // reload puts everything in order.
 func TestReloadIsKilled(t *testing.T) {
-	strikeReload(t, 12, func(call) []strike { return []strike{{signal: syscall.SIGKILL}} })
+	strikeReload(t, 10, func(call) []strike { return []strike{{signal: syscall.SIGKILL}} })
 }
 
 // TestReloadIsToldToEnd sends SIGTERM as it makes a system call.
 func TestReloadIsToldToEnd(t *testing.T) {
-	strikeReload(t, 8, func(call) []strike { return []strike{{signal: syscall.SIGTERM}} })
+	strikeReload(t, 6, func(call) []strike { return []strike{{signal: syscall.SIGTERM}} })
 }
 
 // TestReloadFails makes a system call fail with what can come of it. The old version
 // is there afterwards, or, with exit code 0, the new one.
-func TestReloadFails(t *testing.T) { strikeReload(t, 20, failures) }
+func TestReloadFails(t *testing.T) { strikeReload(t, 15, failures) }
 
 func failures(c call) (strikes []strike) {
 	if strings.HasPrefix(c.file, "pipe:") && c.nr == unix.SYS_WRITE {
