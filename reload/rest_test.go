@@ -103,3 +103,33 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestRecordsWhatIsLive: a mount that comes after the record was begun is in the one
+// that is committed.
+func TestRecordsWhatIsLive(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.install("2")
+	if err := os.WriteFile(b.dir+"/mine", []byte("mine"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.reload(Options{Hook: func(p string) error {
+		if p == "before exchange" {
+			b.svc.Mount(b.dir+"/mine", "/etc/extexec-test", "", unix.MS_BIND, "")
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.svc.Read("/etc/extexec-test"); got != "mine" {
+		t.Errorf("the service sees %q", got)
+	}
+	r, err := b.stateOf().Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := r.Current.Hierarchies[2].Carried; len(c) != 1 || c[0].Path != "extexec-test" {
+		t.Errorf("recorded is carried %+v", c)
+	}
+}
