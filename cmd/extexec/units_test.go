@@ -29,7 +29,7 @@ func TestLint(t *testing.T) {
 	for lines, want := range map[string]string{
 		"ExtensionDirectories=" + dir + "/missing.v": "web.service:6: error: pick extension",
 		"ExtensionDirectories=" + dir + "/empty.v":   "web.service:6: error: pick extension",
-		"ExtensionDirectory=/x":                      `web.service:6: error: unknown key "ExtensionDirectory" in [X-Extexec]: the nearest is ExtensionDirectories=`,
+		"ExtensionDirectory=/x":                      `web.service:6: error: unknown key "ExtensionDirectory" in [X-Extexec]: did you mean ExtensionDirectories=?`,
 	} {
 		if code, out, errOut := lint(lines); code != exitFailed || !strings.Contains(out, want) || errOut != "" {
 			t.Errorf("%s: code %d\n%s%s", lines, code, out, errOut)

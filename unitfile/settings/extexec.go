@@ -20,6 +20,9 @@ var keys = []string{
 	"Namespaces", "KeepGenerations", "CountTries",
 }
 
+// shared are those of them that [Service] has, too.
+var shared = []string{"ExtensionImages", "ExtensionDirectories", "ExtensionImagePolicy", "ReloadSignal"}
+
 // serviceRefs reads the extension settings of [Service]. What systemd skips
 // there is a warning.
 func (r *reader) serviceRefs() error {

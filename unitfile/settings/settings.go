@@ -169,9 +169,13 @@ func (r *reader) lexical() error {
 	return nil
 }
 
-// known refuses keys that [X-Extexec] does not have.
+// known refuses keys that [X-Extexec] does not have, and warns of those that only it
+// has where they stand in [Service].
 func (r *reader) known() error {
 	for _, a := range r.unit.Assignments {
+		if a.Section == "Service" && slices.Contains(keys, a.Key) && !slices.Contains(shared, a.Key) {
+			r.warn(a, "it is a key of [%s], and ignored here: write it there", Section)
+		}
 		if a.Section != Section {
 			continue
 		}
@@ -179,7 +183,7 @@ func (r *reader) known() error {
 		case a.Key == "Mutable":
 			return a.Errorf("Mutable= is reserved and not built yet: remove it")
 		case !slices.Contains(keys, a.Key):
-			return a.Errorf("unknown key %q in [%s]: the nearest is %s=", a.Key, Section, nearest(a.Key))
+			return a.Errorf("unknown key %q in [%s]: %s", a.Key, Section, meant(a.Key))
 		}
 	}
 	return nil

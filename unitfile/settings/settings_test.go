@@ -265,10 +265,18 @@ CountTries=
 
 func TestExtexecErrors(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
-		{"ReloadChek=/bin/true", `unknown key "ReloadChek" in [X-Extexec]: the nearest is ReloadCheck=`},
-		{"reloadtimeout=5", "nearest is ReloadTimeoutSec="},
+		{"ReloadChek=/bin/true", `unknown key "ReloadChek" in [X-Extexec]: did you mean ReloadCheck=?`},
+		{"reloadtimeout=5", "did you mean ReloadTimeoutSec=?"},
+		{"RELOAD_VERIFY=x", "did you mean ReloadVerify=?"},
+		{"ExtensionImage=/x", "did you mean ExtensionImages=?"},
+		{"CheckReload=/x", "write one of ExtensionImages=, ExtensionDirectories=, "},
+		{"ExecReload=/x", `unknown key "ExecReload" in [X-Extexec]: it is one of [Service]: write it there`},
+		{"execstartpre=/x", "it is one of [Service]"},
+		{"PrivateTmp=yes", "it is one of [Service]"},
+		{"After=x.service", "it is one of [Unit]"},
+		{"WantedBy=x", "it is one of [Install]"},
 		{"Mutable=yes", "Mutable= is reserved"},
-		{"X-Mine=1", "unknown key"},
+		{"X-Mine=1", `unknown key "X-Mine" in [X-Extexec]: write one of ExtensionImages=, `},
 		{"ReloadCheck /bin/true", `missing "="`},
 		{"=x", "missing key name"},
 		{"OnBadExtension=maybe", `"maybe" is neither fail nor skip`},

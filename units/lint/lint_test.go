@@ -59,9 +59,10 @@ func TestFindings(t *testing.T) {
 		want        string // the one finding
 	}{
 		// What the settings refuse, all of it.
-		{wrapped, "[X-Extexec]\nReloadChek=/bin/x", facts, `error 8 unknown key "ReloadChek" in [X-Extexec]: the nearest is ReloadCheck=`},
+		{wrapped, "[X-Extexec]\nReloadChek=/bin/x", facts, `error 8 unknown key "ReloadChek" in [X-Extexec]: did you mean ReloadCheck=?`},
 		{wrapped, "[X-Extexec]\nNoExec=perhaps", facts, `error 8 NoExec=: "perhaps" is no boolean`},
 		{wrapped, "[X-Extexec]\nnonsense", facts, `error 8 in [X-Extexec]:`},
+		{wrapped, "ReloadCheck=/bin/x", facts, `warning 7 ReloadCheck=: it is a key of [X-Extexec], and ignored here: write it there`},
 		{wrapped, "[X-Extexe]\na=b", facts, `warning 7 section [X-Extexe] is ignored: did you mean [X-Extexec]?`},
 		{wrapped, "MountFlags=sideways", facts, `warning 7 MountFlags=: unknown propagation`},
 
