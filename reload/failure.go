@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/unitfile/settings"
 )
 
 // Left says how a transaction that failed left the service.
@@ -63,6 +66,28 @@ func failure(verb, name string, run *steps.Run, changed bool, err, undo, untold 
 		f.Left = Broken
 	}
 	return f
+}
+
+// explainFiles adds to an error that came of too few descriptors which limit that is,
+// and what would do. The Go runtime has raised the soft limit to the hard one, and puts
+// it back for what is executed, so it is the hard one that counts.
+func explainFiles(err error, is *situation) error {
+	var limit unix.Rlimit
+	if is == nil || !errors.Is(err, unix.EMFILE) || unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return err
+	}
+	// Of each extension a tree, for an image perhaps one of its usr partition, and a
+	// directory for each hierarchy; and what there is but once.
+	const once = 100
+	need := once
+	for _, r := range is.settings.Refs {
+		need += 1 + len(is.settings.Hierarchies)
+		if r.Kind == settings.Image {
+			need++
+		}
+	}
+	return fmt.Errorf("%w: %d extensions need up to %d open files, and the limit is %d: set LimitNOFILE=%d in the unit (by hand: ulimit -n %d)",
+		err, len(is.settings.Refs), need, limit.Cur, need, need)
 }
 
 // ExitError is a failure of [Run] that has an exit code of systemd's own,

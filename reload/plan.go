@@ -120,7 +120,7 @@ func Plan(ctx context.Context, o PlanOptions) (res *PlanResult, err error) {
 		err = errors.Join(err, t.run.Close())
 		p.plan.Warnings = append(t.res.Warnings, p.plan.Warnings...)
 		if err != nil {
-			err = fmt.Errorf("plan %q: %w", p.plan.Name, err)
+			err = fmt.Errorf("plan %q: %w", p.plan.Name, explainFiles(err, t.is))
 		}
 	}()
 	return p.plan, p.do(ctx)

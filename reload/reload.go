@@ -59,6 +59,7 @@ func (t *transaction) transact(ctx context.Context, do func(context.Context) err
 	t.run, t.res = run, &Result{Name: t.Name}
 	defer func() {
 		if err != nil {
+			err = explainFiles(err, t.is)
 			err = failure(t.trigger, t.res.Name, run, t.changed, err, run.Undo(ctx), t.untold)
 			t.remember(ctx, err)
 		}

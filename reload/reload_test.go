@@ -31,6 +31,7 @@ type child struct {
 	Point  string
 	Limits nsmount.Limits
 	Bind   []string // a start binds the first on the second at Point
+	Files  uint64   // RLIMIT_NOFILE, soft and hard
 }
 
 const envChild = "RELOADTEST_CHILD"
@@ -50,6 +51,11 @@ func TestMain(m *testing.M) {
 }
 
 func (c child) do() error {
+	if c.Files > 0 {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: c.Files, Max: c.Files}); err != nil {
+			return err
+		}
+	}
 	if c.Run != nil {
 		for _, v := range nsmounttest.Environment() {
 			name, value, _ := strings.Cut(v, "=")

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/service"
 	"golang.org/x/sys/unix"
 )
@@ -132,4 +134,54 @@ func TestRecordsWhatIsLive(t *testing.T) {
 	if c := r.Current.Hierarchies[2].Carried; len(c) != 1 || c[0].Path != "extexec-test" {
 		t.Errorf("recorded is carried %+v", c)
 	}
+}
+
+// TestOpenFiles: with many extensions and few descriptors, a start and a reload say
+// which limit it is and what would do, and nothing has changed; with that it works.
+func TestOpenFiles(t *testing.T) {
+	const many = 100
+	b := newBed(t)
+	var lines []string
+	for i := range many {
+		name := fmt.Sprintf("many%d", i)
+		b.extension(name, "1", map[string]string{
+			"etc/extension-release.d/extension-release." + name: "ID=_any\n", "etc/extexec-many": name,
+			"usr/lib/extension-release.d/extension-release." + name: "ID=_any\n", "usr/extexec-many": name, "opt/extexec-many": name,
+		})
+		lines = append(lines, "ExtensionDirectories="+b.dir+"/"+name+".v")
+	}
+	b.write(lines...)
+	start := func(files uint64) string {
+		o := b.options()
+		cmd := child{Run: &o, Files: files}.command(t)
+		cmd.Stderr = nil
+		out, _ := cmd.CombinedOutput()
+		return string(out)
+	}
+	const want = "102 extensions need up to 508 open files, and the limit is 400: set LimitNOFILE=508 in the unit"
+	if out := start(400); !strings.Contains(out, want) {
+		t.Errorf("a start with too few descriptors: %q, want %q", out, want)
+	}
+	if out := start(508); out != "ready\n" {
+		t.Errorf("a start with enough: %q", out)
+	}
+	b.start()
+	before := b.svc.Table("")
+	b.install("2")
+	reload := func(files uint64) (string, error) {
+		cmd := child{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe(), Files: files}.command(t)
+		cmd.Stderr = nil
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, _ := reload(400); !strings.Contains(out, want) || !strings.Contains(out, "nothing was changed") {
+		t.Errorf("a reload with too few descriptors: %q", out)
+	}
+	if after := b.svc.Table(""); !slices.Equal(before, after) {
+		t.Error("the mount table changed")
+	}
+	if out, _ := reload(508); out != "<nil>\n" {
+		t.Errorf("a reload with enough: %q", out)
+	}
+	b.want("2")
 }

@@ -96,7 +96,7 @@ func (s *start) start(ctx context.Context) error {
 	var p prepared
 	aside(func() { p, err = s.prepare(ctx) })
 	if err != nil {
-		return err
+		return explainFiles(err, p.is)
 	}
 	// From here on it is this thread that counts: it gets the namespace, and
 	// executes the command.
