@@ -190,14 +190,19 @@ func parent(pid int) int {
 	if err != nil {
 		return 0
 	}
+	return parentOf(b)
+}
+
+// parentOf reads a /proc/PID/stat.
+func parentOf(stat []byte) int {
 	// The name, in parentheses, may have anything in it: proc_pid_stat(5).
-	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(f) < 2 {
 		return 0
 	}
-	n, err := strconv.Atoi(string(f[1]))
+	n, err := strconv.ParseUint(string(f[1]), 10, 31)
 	if err != nil {
 		return 0
 	}
-	return n
+	return int(n)
 }

@@ -284,6 +284,25 @@ func FuzzParseStartTime(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stat []byte) { parseStartTime(stat) })
 }
 
+func FuzzEnding(f *testing.F) {
+	f.Add([]byte("SigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n"), []byte("42 (a) Z 1 42 42 0 -1 4228364 0"))
+	f.Add([]byte("SigPnd:"), []byte("1 ("))
+	f.Fuzz(func(t *testing.T, status, stat []byte) {
+		killed(status)
+		exiting(stat)
+	})
+}
+
+func FuzzParent(f *testing.F) {
+	f.Add([]byte("42 (a) R ) (x) S 1 42 42 0 -1 4194304"))
+	f.Add([]byte(")"))
+	f.Fuzz(func(t *testing.T, stat []byte) {
+		if parentOf(stat) < 0 {
+			t.Errorf("%q has the parent %d", stat, parentOf(stat))
+		}
+	})
+}
+
 // TestEnding: a process that was killed counts as ended at once.
 func TestEnding(t *testing.T) {
 	for range 50 {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/extexec/extexec/internal/journald"
 	"golang.org/x/sys/unix"
@@ -78,4 +79,31 @@ func TestIsStream(t *testing.T) {
 			t.Errorf("%q: %v", variable, got)
 		}
 	}
+}
+
+// FuzzHandler: whatever is logged, it makes as many lines as the message has, each
+// with its priority before it, and nothing else that a terminal would act on.
+func FuzzHandler(f *testing.F) {
+	f.Add("done", "unit", "web.service", true)
+	f.Add("two\nlines\n\n", "", "a b", true)
+	f.Add("\x1b[2J<0>x\xff", "k\n<3>", "v\n<3>x", false)
+	f.Fuzz(func(t *testing.T, message, key, value string, prefix bool) {
+		var b bytes.Buffer
+		slog.New(journald.NewHandler(&b, journald.Options{Prefix: prefix})).Info(message, key, value)
+		text, ended := strings.CutSuffix(b.String(), "\n")
+		lines := strings.Split(text, "\n")
+		if want := strings.Count(strings.TrimRight(message, "\n"), "\n") + 1; !ended || len(lines) != want {
+			t.Errorf("%q has %d lines, want %d", b.String(), len(lines), want)
+		}
+		for _, line := range lines {
+			if prefix && !strings.HasPrefix(line, "<6>") {
+				t.Errorf("%q has no priority", line)
+			}
+			for _, r := range line {
+				if r != '\t' && !unicode.IsPrint(r) {
+					t.Errorf("%q has %q", line, r)
+				}
+			}
+		}
+	})
 }

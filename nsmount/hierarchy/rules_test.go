@@ -326,3 +326,19 @@ func TestParseSource(t *testing.T) {
 		}
 	}
 }
+
+// FuzzParseSource: what is read as ours and written again means the same.
+func FuzzParseSource(f *testing.F) {
+	for _, text := range []string{"extexec:1.2:web.service", "extexec:18446744073709551615.0:a:b", "extexec:1.2:", "extexec:x.2:y", "extexec:1:y", "overlay", ""} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, ok := ParseSource(text)
+		if !ok {
+			return
+		}
+		if again, ok := ParseSource(s.String()); !ok || again.Generation != s.Generation || again.Serial != s.Serial || !s.Names(s.Name) && len(s.Name) <= maxName || !again.Names(s.Name) {
+			t.Errorf("%q is %+v, and written again %+v", text, s, again)
+		}
+	})
+}
