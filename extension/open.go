@@ -1,6 +1,7 @@
 package extension
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,23 +34,25 @@ type Opened struct {
 
 // OpenOptions say what an extension must be.
 type OpenOptions struct {
-	OS               release.OS // the os-release of the service root
-	Architecture     string     // in systemd's words; empty: that of the kernel
-	Policy           policy.Policy
+	OS           release.OS // the os-release of the service root
+	Architecture string     // in systemd's words; empty: that of the kernel
+
+	Policy           policy.Policy // of images, as the next two
 	RequireSignature bool
+	VerifiedCopyMax  int64 // bytes
 }
 
 // Open makes a tree of what was picked, read-only, and matches it against the
 // service root. An error is an [*Error]; it wraps a [*release.MismatchError],
 // [release.ErrNoFile] or [policy.ErrDenied] where one of these is the cause.
-func Open(p *Picked, o OpenOptions) (*Opened, error) {
+func Open(ctx context.Context, p *Picked, o OpenOptions) (*Opened, error) {
 	opened := &Opened{Picked: p}
 	fail := func(step string, err error) (*Opened, error) {
 		return nil, &Error{Ref: p.Ref.String(), Step: step, Err: errors.Join(err, opened.Close())}
 	}
-	err := opened.openPath(o)
+	err := opened.openPath(ctx, o)
 	for try := 0; errors.Is(err, fs.ErrNotExist) && p.Follow(try); try++ {
-		err = opened.openPath(o)
+		err = opened.openPath(ctx, o)
 	}
 	if err != nil {
 		return fail(stepOpen, err)
@@ -82,9 +85,9 @@ func (p *Picked) Follow(times int) bool {
 	return err == nil
 }
 
-func (o *Opened) openPath(opt OpenOptions) error {
+func (o *Opened) openPath(ctx context.Context, opt OpenOptions) error {
 	if o.Kind == settings.Image {
-		return o.openImage(opt)
+		return o.openImage(ctx, opt)
 	}
 	return o.openDirectory()
 }
@@ -110,35 +113,6 @@ func (o *Opened) openDirectory() error {
 	}
 	o.Tree, err = nsmount.CloneDir(dir, false, nsmount.AttrReadOnly|nsmount.AttrNoDev)
 	return err
-}
-
-func (o *Opened) openImage(opt OpenOptions) error {
-	if opt.RequireSignature {
-		return fmt.Errorf("%w: RequireSignature=yes, and signatures are not checked yet by this version", policy.ErrDenied)
-	}
-	// O_NONBLOCK: what was a file may have been replaced by a fifo.
-	fd, err := unix.Open(o.Path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: o.Path, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), o.Path)
-	defer f.Close()
-	identity, _, err := identify(f, settings.Image)
-	if err != nil {
-		return err
-	}
-	if identity != o.Identity {
-		return errReplaced
-	}
-	if err := image.CheckSidecars(o.Path); err != nil {
-		return err
-	}
-	options := image.Options{Policy: opt.Policy, RootOptions: o.Ref.Options["root"], UsrOptions: o.Ref.Options["usr"]}
-	if o.image, err = image.Open(f, o.Path, options); err != nil {
-		return err
-	}
-	o.Tree, o.Info = o.image.Tree, o.image.Info
-	return nil
 }
 
 // Close gives the trees up. What an overlay has as its layer stays.

@@ -38,9 +38,9 @@ type Picked struct {
 	Version, Arch string
 
 	// Identity is what makes two extensions the same: "dir:" and the
-	// fingerprint of a directory, "file:" and what statx(2) tells of an image,
-	// but for the time of the last change: a rename is no change.
-	// The root hash of an image with verity will stand in for the latter.
+	// fingerprint of a directory, "verity:" and the root hash that an image has
+	// to have, "file:" and what statx(2) tells of one without, but for the time of
+	// the last change: a rename is no change.
 	Identity string
 
 	// Entry is the entry of a versioned directory that it is; nil for one that is
@@ -190,7 +190,7 @@ func (p *picker) passOver(c *vpick.Candidate, f *os.File) (why string, err error
 		p.spent = true
 		return "has no tries left", nil
 	}
-	identity, inode, err := identify(f, p.ref.Kind)
+	identity, inode, err := identify(f, c.Path, p.ref.Kind)
 	if vpick.Shortage(err) {
 		return "", fmt.Errorf("look at %q: %w", c.Path, err)
 	}
@@ -214,8 +214,8 @@ func (p *picker) passOver(c *vpick.Candidate, f *os.File) (why string, err error
 }
 
 // identify gives the identity of an open file, which may be an O_PATH
-// descriptor.
-func identify(f *os.File, k settings.Kind) (string, inode, error) {
+// descriptor; path is where it is.
+func identify(f *os.File, path string, k settings.Kind) (string, inode, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
 		return "", inode{}, os.NewSyscallError("statx", err)
@@ -225,9 +225,14 @@ func identify(f *os.File, k settings.Kind) (string, inode, error) {
 		fingerprint, err := layers.Fingerprint(f)
 		return "dir:" + fingerprint, in, err
 	}
-	// An image with verity data is the same wherever it lies: once there is
-	// verification, its root hash goes here. Not the time of the last change: a
-	// rename, such as that of a counter of tries, is one. When it was made tells
+	// An image with verity data is the same wherever it lies. Whether it has the
+	// root hash that it claims is seen when it is opened, which never happens
+	// without: a false claim leaves what is there.
+	root, err := rootHash(f, path)
+	if root != nil || err != nil {
+		return fmt.Sprintf("verity:%x", root), in, err
+	}
+	// Not the time of the last change: a rename, such as that of a counter of tries, is one. When it was made tells
 	// it from a later file that got its number; 0 where the file system has no
 	// such time.
 	return fmt.Sprintf("file:%d:%d,%d,%d,%d.%09d,%d.%09d", st.Dev_major, st.Dev_minor, st.Ino, st.Size,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,36 +21,76 @@ type volume struct {
 	offset, size int64
 	sectorSize   uint32 // in bytes
 	arch, label  string
+	id           gpt.UUID
+	attrs        gpt.Attributes
+
+	verity    *verityData // nil: it has none
+	signer    string      // the certificate that its root hash is signed with, once that was checked
+	untrusted error       // why the signature that it has does not count
 }
 
-// dissect finds the volumes of an image of size bytes, the root one first, and says whether there is a partition
-// table ("gpt") or not ("bare"). archs are the architectures of partition types, most wanted first.
-func dissect(r io.ReaderAt, size int64, archs []string) ([]volume, string, error) {
-	if size == 0 {
-		return nil, "", explain(probe.Found{}, probe.ErrEmpty)
-	}
-	table, err := gpt.Read(r, size)
-	if errors.Is(err, gpt.ErrNone) {
-		v, err := identify(r, volume{root: "/", whole: true, size: size, sectorSize: 512})
-		return []volume{v}, "bare", err
-	}
-	if err != nil {
-		return nil, "", explain(probe.Found{Type: probe.GPT}, err)
-	}
-	if err := onlyTable(r, size); err != nil {
-		return nil, "", err
-	}
-	volumes, err := choose(table, archs)
-	if err != nil {
-		return nil, "", err
-	}
-	for i, v := range volumes {
-		volumes[i], err = identify(io.NewSectionReader(r, v.offset, v.size), v)
+// examine finds the volumes of an image of size bytes, the root one first, and their verity data. stems are what the
+// names of files beside it begin with. The caller closes what it gets.
+func examine(f *os.File, size int64, stems []string) (_ *examined, err error) {
+	x := &examined{}
+	defer func() {
 		if err != nil {
-			return nil, "", fmt.Errorf("%s partition: %w", v.designator(), err)
+			err = errors.Join(err, x.Close())
+		}
+	}()
+	if x.beside, err = readSidecars(f, stems); err != nil {
+		return x, err
+	}
+	if size == 0 {
+		return x, explain(probe.Found{}, probe.ErrEmpty)
+	}
+	table, err := gpt.Read(f, size)
+	if errors.Is(err, gpt.ErrNone) {
+		x.format = "bare"
+		v := volume{root: "/", whole: true, size: size, sectorSize: 512}
+		if v.verity, err = x.beside.bare(); err != nil {
+			return x, err
+		}
+		v, err = identify(f, v)
+		x.volumes = []volume{v}
+		return x, err
+	}
+	if err != nil {
+		return x, explain(probe.Found{Type: probe.GPT}, err)
+	}
+	x.format = "gpt"
+	if err := onlyTable(f, size); err != nil {
+		return x, err
+	}
+	return x, x.dissect(f, table, architectures())
+}
+
+// dissect finds the volumes in a partition table. archs are the architectures of partition types, most wanted first.
+func (x *examined) dissect(f *os.File, table *gpt.Table, archs []string) (err error) {
+	if x.beside.file != nil {
+		return fmt.Errorf("%q lies beside it, and it has a partition table: its hash tree has to be a partition", x.beside.file.Name())
+	}
+	if x.volumes, x.partitions, err = choose(table, x.beside.known, archs); err != nil {
+		return err
+	}
+	for i, v := range x.volumes {
+		known := x.beside.known
+		if known != nil && known.designator != v.designator() {
+			known = nil
+		}
+		if v.verity, err = ofPartition(f, v, x.partitions, known); err != nil {
+			return err
+		}
+		x.volumes[i], err = identify(io.NewSectionReader(f, v.offset, v.size), v)
+		if err != nil {
+			return fmt.Errorf("%s partition: %w", v.designator(), err)
 		}
 	}
-	return volumes, "gpt", nil
+	if len(x.volumes) == 2 && x.volumes[0].verity != nil {
+		return errors.New("its root partition has a hash tree, and it has a usr partition: systemd takes no such image, since " +
+			"the root partition can hold all")
+	}
+	return nil
 }
 
 func (v volume) designator() string {
@@ -73,36 +114,46 @@ func onlyTable(r io.ReaderAt, size int64) error {
 	return nil
 }
 
-// choose picks the partitions that are mounted: a root, a usr, or both of one architecture.
-func choose(t *gpt.Table, archs []string) ([]volume, error) {
+// choose picks the partitions that are mounted: a root, a usr, or both of one architecture. The second result is all
+// partitions that are not to be ignored. With a root hash that is known already, those are ignored, too, that belong
+// to another one.
+func choose(t *gpt.Table, known *verityData, archs []string) ([]volume, []gpt.Partition, error) {
 	usable := slices.DeleteFunc(slices.Clone(t.Partitions), func(p gpt.Partition) bool {
 		return p.Label == "_empty" || p.Attrs.NoAuto()
 	})
-	if err := checkVolumes(usable); err != nil {
-		return nil, err
+	if known != nil {
+		all := len(usable)
+		usable = slices.DeleteFunc(usable, func(p gpt.Partition) bool { return !known.wants(p) })
+		if !slices.ContainsFunc(usable, func(p gpt.Partition) bool { return p.Kind.Designator == known.designator }) && all > 0 {
+			return nil, nil, fmt.Errorf("it has a root hash (in %s), and no %s partition of the UUID that it demands, %s: it is that of another image",
+				known.rootFrom, known.designator, gpt.FromBytes([16]byte(known.root[:16])))
+		}
+	}
+	if err := orphans(usable); err != nil {
+		return nil, nil, err
 	}
 	var volumes []volume
 	for _, want := range []struct{ designator, root string }{{"root", "/"}, {"usr", "/usr"}} {
 		p, err := best(usable, want.designator, archs)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if p == nil {
 			continue
 		}
 		volumes = append(volumes, volume{
 			root: want.root, offset: p.Offset, size: p.Size, sectorSize: uint32(t.SectorSize),
-			arch: p.Kind.Arch, label: p.Label,
+			arch: p.Kind.Arch, label: p.Label, id: p.ID, attrs: p.Attrs,
 		})
 	}
 	switch {
 	case len(volumes) == 0:
-		return nil, noPartition(t.Partitions)
+		return nil, nil, noPartition(t.Partitions)
 	case len(volumes) == 2 && volumes[0].arch != volumes[1].arch:
-		return nil, fmt.Errorf("its root partition is for %s and its usr partition for %s: give both the same architecture",
+		return nil, nil, fmt.Errorf("its root partition is for %s and its usr partition for %s: give both the same architecture",
 			volumes[0].arch, volumes[1].arch)
 	}
-	return volumes, nil
+	return volumes, usable, nil
 }
 
 // best picks the partition of that designator whose architecture comes first, as systemd does: this machine's, then
@@ -202,7 +253,7 @@ func refuse(t probe.Type) error {
 	case t == probe.LUKS:
 		return errors.New("it is a LUKS encrypted volume: encrypted images are not supported, use one that is not")
 	case t == probe.Verity:
-		return fmt.Errorf("it is a %s, not the data that one protects: %w", t, ErrVerity)
+		return fmt.Errorf("it is a %s, not the data that one protects: name that", t)
 	case t.Compressed():
 		return fmt.Errorf("it is a file compressed with %s: unpack it first", t)
 	case t == probe.Qcow2:

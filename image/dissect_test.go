@@ -29,8 +29,10 @@ func TestChoose(t *testing.T) {
 		{"two others", []part{{"root", "arm64"}, {"root", "riscv64"}}, nil},
 		{"two architectures", []part{{"root", "x86-64"}, {"usr", "x86"}}, nil},
 		{"none", []part{{"home", ""}}, nil},
-		{"verity", []part{{"root", "x86-64"}, {"root-verity", "x86-64"}}, nil},
-		{"verity of another", []part{{"root", "x86-64"}, {"usr-verity-sig", "arm64"}}, nil},
+		{"verity", []part{{"root", "x86-64"}, {"root-verity", "x86-64"}}, []int64{1}},
+		{"verity of another architecture, with its data", []part{{"root", "x86-64"}, {"root", "arm64"}, {"root-verity", "arm64"}}, []int64{1}},
+		{"verity without data", []part{{"root", "x86-64"}, {"root-verity", "arm64"}}, nil},
+		{"signature without data", []part{{"root", "x86-64"}, {"usr-verity-sig", "arm64"}}, nil},
 	} {
 		table := &gpt.Table{SectorSize: 512}
 		for i, p := range c.ps {
@@ -38,7 +40,7 @@ func TestChoose(t *testing.T) {
 				Number: i + 1, Kind: gpt.Kind{Designator: p.designator, Arch: p.arch}, Offset: int64(i + 1),
 			})
 		}
-		volumes, err := choose(table, archs)
+		volumes, _, err := choose(table, nil, archs)
 		var got []int64
 		for _, v := range volumes {
 			got = append(got, v.offset)

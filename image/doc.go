@@ -9,12 +9,14 @@
 // when the last mount of them does; erofs is mounted from the file itself where the kernel can (Linux 6.12, on most
 // file systems), without one.
 //
-// Nothing is verified yet. An image that has verity data, and a policy that asks for any protection, are refused: see
-// verify.go, which is where verification will be, between finding a volume and mounting it.
+// An image with a hash tree is verified, whatever the policy: all of it is read once, and what had the right digests is
+// mounted from memory that nobody can write to (verify.go). Root hash, signature and hash tree are found in it and
+// beside it (verity.go), and the policy is held against that before anything is read (judge.go). What claims a
+// protection that cannot be checked is refused.
 //
 // # Threads
 //
-// Paths (/dev/loopN, and what CheckSidecars is given) are looked up on the calling thread, so the functions may run
+// Paths (/dev/loopN, files beside the image, certificates) are looked up on the calling thread, so the functions may run
 // on a thread that sits in another mount namespace. They start no goroutine that looks up a path there.
 //
 // # Not for

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +18,15 @@ import (
 type Options struct {
 	// Policy is what the image may be. The zero value allows nothing; policy.Default is what units have.
 	Policy policy.Policy
+	// RequireSignature demands that all that is mounted is signed by somebody who is trusted.
+	RequireSignature bool
+	// CopyMax bounds the data of which a verified copy is made in memory, in bytes.
+	CopyMax int64
+	// Certificates are the directories that have the trusted certificates; nil: those of package signature.
+	Certificates []string
+	// Stems are what the names of files beside the image begin with, which have its root hash, signature and hash tree:
+	// the first one that exists counts. nil: the image's name without ".raw".
+	Stems []string
 	// RootOptions and UsrOptions are mount options as a unit gives them for that partition, separated by commas. A
 	// bare file system takes those for root.
 	RootOptions, UsrOptions string
@@ -24,12 +34,15 @@ type Options struct {
 
 // Info says what an image turned out to be. With two partitions it is about the root partition.
 type Info struct {
-	Format   string // "gpt" or "bare"
-	FSType   string // "erofs"
-	Backing  string // what the file system reads from: "file" or "loop"
-	Verified string // how the content was verified; "" is not at all
-	Arch     string // the architecture of the partition type, in systemd's words; "" for a bare file system
-	Label    string // the label of the partition
+	Format  string // "gpt" or "bare"
+	FSType  string // "erofs"
+	Backing string // what the file system reads from: "file", "loop", "copy" or "kernel"
+	// Verified is how all of the content was verified and whether it is signed, in words; "" is not at all.
+	Verified string
+	// Untrusted says why the signature that it has does not count, where the policy does without one.
+	Untrusted error
+	Arch      string // the architecture of the partition type, in systemd's words; "" for a bare file system
+	Label     string // the label of the partition
 }
 
 // Image is an open image. It owns its trees.
@@ -80,39 +93,74 @@ func openDir(t *nsmount.Tree, rel string) (*os.File, error) {
 }
 
 // Open opens the image in f, which must be a regular file and open for reading only. Open does not take ownership:
-// f may be closed as soon as it returns. name is what errors call the image, best its path. A refusal by the policy
-// is policy.ErrDenied, one because of verity data ErrVerity.
+// f may be closed as soon as it returns. name is its path, beside which its root hash, signature and hash tree may lie.
+// A refusal by the policy is policy.ErrDenied.
 //
-// Sidecar files are not f's: CheckSidecars looks for them.
-func Open(f *os.File, name string, o Options) (*Image, error) {
-	i, err := open(f, o)
+// What has verity data is verified, whatever the policy says: an image is never used with less protection than it has.
+func Open(ctx context.Context, f *os.File, name string, o Options) (*Image, error) {
+	i, err := open(ctx, f, name, o)
 	if err != nil {
 		return nil, fmt.Errorf("open image %q: %w", name, err)
 	}
 	return i, nil
 }
 
-func open(f *os.File, o Options) (*Image, error) {
+func open(ctx context.Context, f *os.File, name string, o Options) (*Image, error) {
+	x, err := look(f, name, o)
+	if err != nil {
+		return nil, err
+	}
+	defer x.Close()
+	if err := x.judge(o); err != nil {
+		return nil, err
+	}
+	i, err := x.mountAll(ctx, f, name, o)
+	if err != nil {
+		return nil, err
+	}
+	i.Info.Format = x.format
+	return i, nil
+}
+
+// look examines an image file.
+func look(f *os.File, name string, o Options) (*examined, error) {
 	size, err := checkFile(f)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPolicy(o.Policy); err != nil {
-		return nil, err
+	stems := o.Stems
+	if stems == nil {
+		stems = []string{strings.TrimSuffix(name, ".raw")}
 	}
-	if err := checkAttributes(f); err != nil {
-		return nil, err
+	return examine(f, size, stems)
+}
+
+// Judge says whether Open would take the image, as far as that can be said without reading its data: it checks the
+// policy and the signature as they are now.
+func Judge(f *os.File, name string, o Options) error {
+	x, err := look(f, name, o)
+	if err == nil {
+		err = errors.Join(x.judge(o), x.Close())
 	}
-	volumes, format, err := dissect(f, size, architectures())
+	if err != nil {
+		return fmt.Errorf("open image %q: %w", name, err)
+	}
+	return nil
+}
+
+// RootHash gives the root hash that Open would verify all of an image by, nil where there is none: it makes two images
+// the same, wherever they lie. It says nothing of whether the image has it; Open does.
+func RootHash(f *os.File, name string, stems []string) ([]byte, error) {
+	x, err := look(f, name, Options{Stems: stems})
 	if err != nil {
 		return nil, err
 	}
-	i, err := mountAll(f, volumes, map[string]string{"/": o.RootOptions, "/usr": o.UsrOptions})
-	if err != nil {
-		return nil, err
+	defer x.Close()
+	// With two volumes there are two, or one that says nothing about the other.
+	if len(x.volumes) != 1 || x.volumes[0].verity == nil {
+		return nil, nil
 	}
-	i.Info.Format = format
-	return i, nil
+	return x.volumes[0].verity.root, nil
 }
 
 // checkFile gives the size of an image file, and refuses what is none.

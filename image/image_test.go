@@ -2,6 +2,7 @@ package image_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -272,7 +273,7 @@ func openPath(t testing.TB, path string, o image.Options) (*image.Image, error) 
 		t.Fatal(err)
 	}
 	defer f.Close() // Open does not need it any more
-	return image.Open(f, path, o)
+	return image.Open(context.Background(), f, path, o)
 }
 
 func mustOpen(t testing.TB, path string, o image.Options) *image.Image {

@@ -13,8 +13,9 @@ import (
 	"github.com/extexec/extexec/nsmount"
 )
 
-// mountAll mounts the volumes of the image in f, with the options for each root, and puts them together.
-func mountAll(f *os.File, volumes []volume, options map[string]string) (*Image, error) {
+// mountAll verifies and mounts the volumes, with the options of a unit for each, and puts them together. On an error
+// nothing stays mounted.
+func (x *examined) mountAll(ctx context.Context, f *os.File, name string, o Options) (*Image, error) {
 	trees := map[string]*nsmount.Tree{}
 	closeAll := func() (err error) {
 		for _, t := range trees {
@@ -23,8 +24,12 @@ func mountAll(f *os.File, volumes []volume, options map[string]string) (*Image, 
 		return err
 	}
 	var info Info
-	for i, v := range volumes {
-		t, backing, err := v.mount(f, options[v.root])
+	for i, v := range x.volumes {
+		options := o.RootOptions
+		if v.root == "/usr" {
+			options = o.UsrOptions
+		}
+		t, backing, err := v.mount(ctx, f, name, options, o)
 		if err != nil {
 			return nil, errors.Join(err, closeAll())
 		}
@@ -33,6 +38,7 @@ func mountAll(f *os.File, volumes []volume, options map[string]string) (*Image, 
 			info = Info{FSType: string(v.fsType), Backing: backing, Arch: v.arch, Label: v.label}
 		}
 	}
+	info.Verified, info.Untrusted = x.verified(info.Backing)
 	if trees["/usr"] == nil {
 		return &Image{Tree: trees["/"], Info: info}, nil
 	}
@@ -43,15 +49,16 @@ func mountAll(f *os.File, volumes []volume, options map[string]string) (*Image, 
 	return &Image{Tree: whole, Info: info, usr: usr}, nil
 }
 
-// mount mounts one volume attached nowhere, and says what it reads from.
-func (v volume) mount(f *os.File, options string) (t *nsmount.Tree, backing string, err error) {
+// mount mounts the volume: what was verified, where it has verity data; else erofs from the file itself where the
+// kernel can; else the file.
+func (v volume) mount(ctx context.Context, f *os.File, name, options string, o Options) (t *nsmount.Tree, backing string, err error) {
 	attr, extra := parseOptions(options)
 	c := nsmount.FSConfig{
 		Type:    string(v.fsType),
 		Options: append(fsOptions(v.fsType), extra...),
 		Attr:    always | attr,
 	}
-	if v.whole && v.fsType == probe.Erofs {
+	if v.verity == nil && v.whole && v.fsType == probe.Erofs {
 		c.Source = fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 		t, err := nsmount.MountFS(c)
 		// ENOTBLK: before Linux 6.12, without CONFIG_EROFS_FS_BACKED_BY_FILE, or where the file lies on a file system
@@ -60,7 +67,7 @@ func (v volume) mount(f *os.File, options string) (t *nsmount.Tree, backing stri
 			return t, "file", v.explain(err)
 		}
 	}
-	dev, err := attachLoop(f, v.offset, v.size, v.sectorSize)
+	dev, backing, err := v.device(ctx, f, name, o)
 	if err != nil {
 		return nil, "", err
 	}
@@ -68,7 +75,22 @@ func (v volume) mount(f *os.File, options string) (t *nsmount.Tree, backing stri
 	defer dev.Close()
 	c.Source = dev.Name()
 	t, err = nsmount.MountFS(c)
-	return t, "loop", v.explain(err)
+	return t, backing, v.explain(err)
+}
+
+// device makes the block device that the volume is mounted from.
+func (v volume) device(ctx context.Context, f *os.File, name string, o Options) (dev *os.File, backing string, err error) {
+	if v.verity == nil {
+		dev, err = attachLoop(f, v.offset, v.size, v.sectorSize)
+		return dev, "loop", err
+	}
+	verified, err := v.copyVerified(ctx, f, name, o.CopyMax)
+	if err != nil {
+		return nil, "", err
+	}
+	defer verified.Close() // The loop device has it.
+	dev, err = attachLoop(verified, 0, v.size, copySector)
+	return dev, "copy", err
 }
 
 // explain adds to the kernel's refusal what can be done.

@@ -15,7 +15,6 @@ import (
 
 	"github.com/extexec/extexec/image"
 	"github.com/extexec/extexec/image/gpt/gpttest"
-	"github.com/extexec/extexec/image/policy"
 	"github.com/extexec/extexec/nsmount"
 )
 
@@ -104,94 +103,6 @@ func TestRefusedContent(t *testing.T) {
 	}
 }
 
-// TestRefusedVerity shows that nothing that was meant to be verified is mounted.
-func TestRefusedVerity(t *testing.T) {
-	path := filepath.Join(dir(t), "x.raw")
-	root := gpttest.Partition{Type: rootX86, Data: []byte("hsqs")}
-	for what, ps := range map[string][]gpttest.Partition{
-		"root-verity":     {root, {Type: verityX86, Data: []byte("verity")}},
-		"root-verity-sig": {root, {Type: veritySig, Data: []byte("{}")}},
-		"usr-verity":      {root, {Type: usrVerity, Data: []byte("verity")}},
-	} {
-		b := gpttest.Image{Partitions: ps}.Bytes()
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_, err := openPath(t, path, open)
-		checkError(t, what, err, "partition 2 is "+what, "refused rather than mounted unverified")
-		if !errors.Is(err, image.ErrVerity) {
-			t.Errorf("%s: %v is not ErrVerity", what, err)
-		}
-	}
-	if err := os.WriteFile(path, []byte("verity\x00\x00"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openPath(t, path, open); !errors.Is(err, image.ErrVerity) {
-		t.Errorf("hash device: %v", err)
-	}
-	if err := unix.Setxattr(path, "user.verity.roothash", []byte("00"), 0); err != nil {
-		t.Fatalf("temporary files need a file system with extended attributes: %v", err)
-	}
-	_, err := openPath(t, path, open)
-	checkError(t, "attribute", err, "user.verity.roothash")
-	if !errors.Is(err, image.ErrVerity) {
-		t.Errorf("attribute: %v", err)
-	}
-}
-
-func TestCheckSidecars(t *testing.T) {
-	d := dir(t)
-	for _, name := range []string{"web_1.raw", "bare"} {
-		path := filepath.Join(d, name)
-		if err := image.CheckSidecars(path); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		for _, suffix := range []string{".verity", ".roothash", ".roothash.p7s", ".usrhash", ".usrhash.p7s"} {
-			side := strings.TrimSuffix(path, ".raw") + suffix
-			if err := os.WriteFile(side, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			err := image.CheckSidecars(path)
-			checkError(t, name+suffix, err, side)
-			if !errors.Is(err, image.ErrVerity) {
-				t.Errorf("%s: %v", side, err)
-			}
-			if err := os.Remove(side); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	// What cannot be looked for is not taken to be absent.
-	notDir := filepath.Join(d, "file")
-	if err := os.WriteFile(notDir, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := image.CheckSidecars(filepath.Join(notDir, "x.raw")); err == nil {
-		t.Error("below a file: no error")
-	}
-}
-
-func TestRefusedPolicy(t *testing.T) {
-	path := filepath.Join(dir(t), "x.raw")
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []string{"-", "~", "root=signed+absent:usr=signed+absent", "root=open"} {
-		p, err := policy.Parse(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = openPath(t, path, image.Options{Policy: p})
-		checkError(t, s, err, `"`+p.String()+`"`, "ExtensionImagePolicy=")
-		if !errors.Is(err, policy.ErrDenied) {
-			t.Errorf("%s: %v is not ErrDenied", s, err)
-		}
-	}
-	if _, err := openPath(t, path, image.Options{}); !errors.Is(err, policy.ErrDenied) {
-		t.Errorf("zero options: %v", err)
-	}
-}
-
 func TestRefusedFile(t *testing.T) {
 	d := dir(t)
 	path := filepath.Join(d, "x.raw")
@@ -213,7 +124,7 @@ func TestRefusedFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = image.Open(f, c.path, open)
+		_, err = image.Open(context.Background(), f, c.path, open)
 		checkError(t, c.name, err, c.words)
 		if err := f.Close(); err != nil {
 			t.Error(err)

@@ -1,71 +1,109 @@
 package image
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
-	"strings"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/extexec/extexec/image/gpt"
-	"github.com/extexec/extexec/image/policy"
+	"github.com/extexec/extexec/image/verity"
 )
 
-// This file is where verification belongs: between dissect, which finds the volumes, and mount. Until there is any,
-// it refuses whatever was meant to be verified, so that nothing is mounted unverified by accident.
+var errNoVerity = errors.New("it has no hash tree and no root hash, in it or beside it")
 
-// ErrVerity is the refusal of an image that has verity data.
-var ErrVerity = errors.New("verity is not supported yet by this version, so it is refused rather than mounted unverified; " +
-	"use an image without it, or a directory")
+// copySector is the sector size of a loop device on a verified copy, in bytes: every file system takes it, and
+// verity's blocks are multiples of it.
+const copySector = 512
 
-// checkPolicy refuses a policy that demands anything: that the image be protected, or that its partitions be so or so.
-func checkPolicy(p policy.Policy) error {
-	if p.Open() {
-		return nil
-	}
-	return fmt.Errorf("%w: %q allows only what this version cannot check yet; "+
-		"set ExtensionImagePolicy=* to take images as they are, or use a directory", policy.ErrDenied, p)
-}
+// memfdName bounds the name of a memory file, in bytes (249, memfd_create(2)).
+const memfdName = 200
 
-// checkAttributes refuses an image whose extended attributes carry a root hash.
-func checkAttributes(f *os.File) error {
-	for _, name := range []string{"user.verity.roothash", "user.verity.usrhash"} {
-		_, err := unix.Fgetxattr(int(f.Fd()), name, nil)
-		switch {
-		case err == nil:
-			return fmt.Errorf("it has the attribute %s: %w", name, ErrVerity)
-		case errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP):
-		default:
-			return fmt.Errorf("read attribute %s: %w", name, err)
+// verified says how all that is mounted was verified, and why a signature does not count.
+func (x *examined) verified(backing string) (string, error) {
+	for _, v := range x.volumes {
+		if v.verity == nil {
+			return "", nil
 		}
 	}
-	return nil
+	// A volume that is alone, or a usr partition below a root that is not there.
+	v := x.volumes[0]
+	switch {
+	case v.signer != "":
+		return fmt.Sprintf("verified (%s), signed: %s", backing, v.signer), nil
+	case v.untrusted != nil:
+		return fmt.Sprintf("verified (%s), signature not trusted", backing), v.untrusted
+	case v.verity.sig != nil:
+		return fmt.Sprintf("verified (%s), signature not looked at", backing), nil
+	}
+	return fmt.Sprintf("verified (%s), not signed", backing), nil
 }
 
-// checkVolumes refuses partitions with verity data, whichever partition they belong to.
-func checkVolumes(partitions []gpt.Partition) error {
-	for _, p := range partitions {
-		switch p.Kind.Designator {
-		case "root-verity", "usr-verity", "root-verity-sig", "usr-verity-sig":
-			return fmt.Errorf("partition %d is %s: %w", p.Number, p.Kind.Designator, ErrVerity)
-		}
+// superblock reads how the hash tree is made.
+func (v *volume) superblock() (*verity.Superblock, error) {
+	d := v.verity
+	s, err := verity.Read(d.tree, d.treeSize)
+	if err != nil {
+		return nil, fmt.Errorf("hash tree in %s: %w", d.treeFrom, err)
 	}
-	return nil
+	if s.DataSize() > v.size {
+		return nil, fmt.Errorf("hash tree in %s: it is for %d bytes of data, and its %s has %d: it is that of another image, or one was cut off",
+			d.treeFrom, s.DataSize(), v, v.size)
+	}
+	return s, nil
 }
 
-// CheckSidecars refuses the image at path if files with verity data for it lie beside it: where systemd looks for
-// them, by the name of the image without ".raw". The error is ErrVerity, or why it could not be found out.
-func CheckSidecars(path string) error {
-	stem := strings.TrimSuffix(path, ".raw")
-	for _, suffix := range []string{".verity", ".roothash", ".roothash.p7s", ".usrhash", ".usrhash.p7s"} {
-		switch _, err := os.Lstat(stem + suffix); {
-		case err == nil:
-			return fmt.Errorf("open image %q: %q lies beside it: %w", path, stem+suffix, ErrVerity)
-		case !errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("open image %q: look for verity data beside it: %w", path, err)
-		}
+// copyVerified copies a volume into memory, each block after it was checked, and sets its size to that of what was
+// copied. Nobody can write to the copy: what is mounted is what was checked.
+func (v *volume) copyVerified(ctx context.Context, f *os.File, name string, most int64) (_ *os.File, err error) {
+	s, err := v.superblock()
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	if err := roomFor(s.DataSize(), most); err != nil {
+		return nil, err
+	}
+	memory, err := createMemory(filepath.Base(name), s.DataSize())
+	if err != nil {
+		return nil, err
+	}
+	err = verity.Copy(ctx, s, v.verity.root, v.verity.tree, io.NewSectionReader(f, v.offset, v.size), memory)
+	if err != nil {
+		err = fmt.Errorf("verify its %s by the root hash in %s and the hash tree in %s: %w", v, v.verity.rootFrom, v.verity.treeFrom, err)
+	} else {
+		err = seal(memory)
+	}
+	if err != nil {
+		return nil, errors.Join(err, memory.Close())
+	}
+	v.size = s.DataSize()
+	return memory, nil
+}
+
+// createMemory makes a file in memory that cannot be executed.
+func createMemory(name string, size int64) (*os.File, error) {
+	name = name[:min(len(name), memfdName)]
+	flags := unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		fd, err = unix.MemfdCreate(name, flags)
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	memory := os.NewFile(uintptr(fd), name)
+	if err := memory.Truncate(size); err != nil {
+		return nil, errors.Join(err, memory.Close())
+	}
+	return memory, nil
+}
+
+// seal takes from everybody, us included, the means to change a file in memory.
+func seal(memory *os.File) error {
+	const all = unix.F_SEAL_WRITE | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+	_, err := unix.FcntlInt(memory.Fd(), unix.F_ADD_SEALS, all)
+	return os.NewSyscallError("seal memory", err)
 }

@@ -1,6 +1,7 @@
 package reload
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/extension/release"
+	"github.com/extexec/extexec/image/policy"
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
 	"github.com/extexec/extexec/reload/state"
@@ -54,6 +56,9 @@ func pickAll(s settings.Settings, memory *state.Memory, rules pickRules) (picks,
 		if err == nil && p != nil && !rules.anyPath {
 			err = trusted(p)
 		}
+		if err == nil && p != nil {
+			err = allowed(s, p)
+		}
 		if err != nil {
 			var none bool
 			if none, err = allHeld(memory, ref, err); none {
@@ -73,6 +78,16 @@ func pickAll(s settings.Settings, memory *state.Memory, rules pickRules) (picks,
 		all.add(p)
 	}
 	return all, nil
+}
+
+// allowed says whether policy and signature let an image be used, also where nothing
+// of it has changed. Anything else that may be wrong with it is seen when it is
+// opened.
+func allowed(s settings.Settings, p *extension.Picked) error {
+	if err := extension.Judge(p, openOptions(s, release.OS{})); errors.Is(err, policy.ErrDenied) {
+		return err
+	}
+	return nil
 }
 
 func (all *picks) add(p *extension.Picked) {
@@ -145,18 +160,26 @@ func (o *opened) picked() []*extension.Picked {
 	return picked
 }
 
+// openOptions are what the settings demand of an extension.
+func openOptions(s settings.Settings, os release.OS) extension.OpenOptions {
+	return extension.OpenOptions{OS: os, Policy: s.Policy, RequireSignature: s.RequireSignature, VerifiedCopyMax: s.VerifiedCopyMax}
+}
+
 // openAll opens and matches what was picked. On an error nothing stays open.
 // Must run in the host view.
-func openAll(s settings.Settings, picked []*extension.Picked, os release.OS) (*opened, error) {
+func openAll(ctx context.Context, s settings.Settings, picked []*extension.Picked, os release.OS) (*opened, error) {
 	all := &opened{}
 	for _, p := range picked {
-		e, err := extension.Open(p, extension.OpenOptions{OS: os, Policy: s.Policy, RequireSignature: s.RequireSignature})
+		e, err := extension.Open(ctx, p, openOptions(s, os))
 		if err != nil {
 			if !s.SkipBad || extension.Shortage(err) {
 				return nil, errors.Join(err, all.Close())
 			}
 			all.warnings = append(all.warnings, fmt.Sprintf("left out (OnBadExtension=skip): %v", err))
 			continue
+		}
+		if e.Info.Untrusted != nil {
+			all.warnings = append(all.warnings, fmt.Sprintf("%q is used, since the image policy takes it without a signature: %v", e.Path, e.Info.Untrusted))
 		}
 		all.extensions = append(all.extensions, e)
 	}

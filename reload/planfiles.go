@@ -143,7 +143,7 @@ func (f *filePlanner) openFormer(ctx context.Context, is *situation, v *hierarch
 	}
 	for _, p := range rest {
 		e, err := nsmount.Do(ctx, f.host, func() (*extension.Opened, error) {
-			return extension.Open(p, extension.OpenOptions{OS: os, Policy: is.settings.Policy, RequireSignature: is.settings.RequireSignature})
+			return extension.Open(ctx, p, openOptions(is.settings, os))
 		})
 		if ctx.Err() != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/extexec/extexec/image/policy"
 	"github.com/extexec/extexec/nsmount/hierarchy"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/unitfile/settings"
@@ -22,6 +23,7 @@ const (
 // Flags are what was given on the command line of run, beside the unit.
 type Flags struct {
 	Images, Directories, Hierarchies []string
+	ImagePolicy                      string // "": what the unit says
 	// AnyPath takes extensions also from where another user can replace them.
 	AnyPath bool
 }
@@ -33,6 +35,9 @@ func (f Flags) record() map[string][]string {
 			m[name] = values
 		}
 	}
+	if f.ImagePolicy != "" {
+		m["image-policy"] = []string{f.ImagePolicy}
+	}
 	if f.AnyPath {
 		m["allow-untrusted-path"] = []string{"yes"}
 	}
@@ -43,7 +48,11 @@ func flagsOf(r *state.Record) Flags {
 	if r == nil {
 		return Flags{}
 	}
-	return Flags{Images: r.Flags["extension-image"], Directories: r.Flags["extension-directory"], Hierarchies: r.Flags["hierarchy"], AnyPath: len(r.Flags["allow-untrusted-path"]) > 0}
+	f := Flags{Images: r.Flags["extension-image"], Directories: r.Flags["extension-directory"], Hierarchies: r.Flags["hierarchy"], AnyPath: len(r.Flags["allow-untrusted-path"]) > 0}
+	if p := r.Flags["image-policy"]; len(p) == 1 {
+		f.ImagePolicy = p[0]
+	}
+	return f
 }
 
 // settingsFor reads what the unit says now and adds the flags. Must run in the
@@ -53,6 +62,12 @@ func settingsFor(unit string, f Flags) (settings.Settings, error) {
 	if unit != "" {
 		var err error
 		if s, err = settings.Load(unit, settings.LoadOptions{}); err != nil {
+			return s, err
+		}
+	}
+	if f.ImagePolicy != "" {
+		var err error
+		if s.Policy, err = policy.Parse(f.ImagePolicy); err != nil {
 			return s, err
 		}
 	}

@@ -349,7 +349,7 @@ func (s *start) open(is *situation, v *hierarchy.View, picked []*extension.Picke
 		if err != nil {
 			return nil, err
 		}
-		all, err := nsmount.Do(ctx, s.host, func() (*opened, error) { return openAll(is.settings, picked, osRelease) })
+		all, err := nsmount.Do(ctx, s.host, func() (*opened, error) { return openAll(ctx, is.settings, picked, osRelease) })
 		if err != nil {
 			return nil, err
 		}

@@ -172,7 +172,7 @@ func (t *transaction) open(is *situation, v *hierarchy.View, picked []*extension
 		if err != nil {
 			return nil, err
 		}
-		all, err := nsmount.Do(ctx, t.host, func() (*opened, error) { return openAll(is.settings, picked, osRelease) })
+		all, err := nsmount.Do(ctx, t.host, func() (*opened, error) { return openAll(ctx, is.settings, picked, osRelease) })
 		if err != nil {
 			return nil, err
 		}

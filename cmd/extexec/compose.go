@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,7 +87,7 @@ func (m *composer) compose(ctx context.Context, paths []string) (made *composed,
 	}
 	var parts []compose.Part
 	for _, path := range paths {
-		part, closePart, err := openPart(path, p)
+		part, closePart, err := openPart(ctx, path, p)
 		if err != nil {
 			return nil, err
 		}
@@ -114,7 +115,7 @@ func (m *composer) compose(ctx context.Context, paths []string) (made *composed,
 }
 
 // openPart opens an extension, whatever system it is for.
-func openPart(path string, p policy.Policy) (compose.Part, func() error, error) {
+func openPart(ctx context.Context, path string, p policy.Policy) (compose.Part, func() error, error) {
 	none := func() error { return nil }
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -131,7 +132,7 @@ func openPart(path string, p policy.Policy) (compose.Part, func() error, error) 
 		}
 		return compose.DirectoryPart(path, dir, releases), dir.Close, nil
 	}
-	i, err := openImage(path, p)
+	i, err := openImage(ctx, path, p)
 	if err != nil {
 		return compose.Part{}, none, err
 	}
@@ -143,16 +144,14 @@ func openPart(path string, p policy.Policy) (compose.Part, func() error, error) 
 }
 
 // openImage mounts an image read-only, attached nowhere.
-func openImage(path string, p policy.Policy) (*image.Image, error) {
+func openImage(ctx context.Context, path string, p policy.Policy) (*image.Image, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0) // it may be a fifo
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if err := image.CheckSidecars(path); err != nil {
-		return nil, err
-	}
-	return image.Open(f, path, image.Options{Policy: p})
+	// Only the memory that there is bounds a verified copy.
+	return image.Open(ctx, f, path, image.Options{Policy: p, CopyMax: math.MaxInt64})
 }
 
 // imagePolicy is the flag that says which images are taken.

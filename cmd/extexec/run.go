@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/extexec/extexec/image/policy"
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/reload"
 )
@@ -55,6 +56,11 @@ it, of which the newest is picked (systemd.v(7)).`,
 					return err
 				}
 			}
+			if o.Flags.ImagePolicy != "" {
+				if _, err := policy.Parse(o.Flags.ImagePolicy); err != nil {
+					return err
+				}
+			}
 			if strings.Contains(o.Unit, "/") {
 				if o.Unit, err = filepath.Abs(o.Unit); err != nil {
 					return fmt.Errorf("find unit file %q: %w", o.Unit, err)
@@ -72,6 +78,7 @@ it, of which the newest is picked (systemd.v(7)).`,
 	f.StringArrayVar(&o.Flags.Directories, "extension-directory", nil, "lay the extension in directory `PATH` over the hierarchies, above what the unit has; the last one given wins")
 	f.StringArrayVar(&o.Flags.Images, "extension-image", nil, "the same for the extension in image `PATH`; images lie below the directories of the other flag")
 	f.StringArrayVar(&o.Flags.Hierarchies, "hierarchy", nil, "overlay `DIR`, which is /usr, /opt, /etc or below, instead of these three (may be given several times)")
+	f.StringVar(&o.Flags.ImagePolicy, "image-policy", "", "what images may be, as `POLICY` of systemd.image-policy(7), instead of what the unit says: \"root=signed:usr=signed+absent\"")
 	f.BoolVar(&o.Flags.AnyPath, "allow-untrusted-path", false, "take extensions also from where a user other than root can replace them")
 	f.StringVar(&o.Argv0, "argv0", "", "what the command is told that it is called, as ExecStart=@ does")
 	dirs.flag(c)

@@ -148,7 +148,9 @@ func classesOf(picked *extension.Picked, s settings.Settings) (classes []release
 	if err != nil {
 		return nil, err
 	}
-	opened, err := extension.Open(picked, extension.OpenOptions{OS: host, Policy: s.Policy, RequireSignature: s.RequireSignature})
+	opened, err := extension.Open(context.Background(), picked, extension.OpenOptions{
+		OS: host, Policy: s.Policy, RequireSignature: s.RequireSignature, VerifiedCopyMax: s.VerifiedCopyMax,
+	})
 	if err != nil {
 		return nil, err
 	}

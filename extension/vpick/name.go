@@ -70,6 +70,18 @@ func cutTries(name string) (stem string, left, done uint) {
 	return name, Unlimited, Unlimited
 }
 
+// WithoutTries takes a boot counter off the end of a path whose suffix was taken off.
+func WithoutTries(path string) string {
+	at := strings.LastIndexByte(path, '+')
+	if at < 0 {
+		return path
+	}
+	if _, _, ok := parseTries(path[at+1:]); !ok {
+		return path
+	}
+	return path[:at]
+}
+
 // parseTries reads LEFT or LEFT-DONE.
 func parseTries(s string) (left, done uint, ok bool) {
 	leftText, doneText, both := strings.Cut(s, "-")

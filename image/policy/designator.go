@@ -1,5 +1,7 @@
 package policy
 
+import "iter"
+
 // Designator is what a partition is for, whatever the architecture.
 type Designator int
 
@@ -32,6 +34,23 @@ func (d Designator) String() string {
 		return "unknown"
 	}
 	return designatorNames[d]
+}
+
+// Designators are all of them.
+func Designators() iter.Seq[Designator] {
+	return func(yield func(Designator) bool) {
+		for d := range designators {
+			if !yield(d) {
+				return
+			}
+		}
+	}
+}
+
+// Protects says whether such a partition has the hash tree or the signature of another one.
+func (d Designator) Protects() bool {
+	_, _, ok := d.protects()
+	return ok
 }
 
 // DesignatorNamed finds a designator by its name.

@@ -144,8 +144,8 @@ func (f Flags) impossible() bool {
 	return f&UseMask == 0 || f&ReadOnlyMask == 0 || f&GrowFSMask == 0
 }
 
-// fsTypes gives the names of the file systems among the flags.
-func (f Flags) fsTypes() []string {
+// FSTypes gives the names of the file systems among the flags.
+func (f Flags) FSTypes() []string {
 	var names []string
 	for _, n := range flagNames {
 		if f&n.flag&FSTypeMask != 0 {

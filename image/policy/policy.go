@@ -180,33 +180,14 @@ func normalize(d Designator, f Flags) Flags {
 	return f
 }
 
-// Open says whether the policy lets every image in that holds a root or a usr partition, or both, without any
-// protection, and demands nothing of it: no protection, no attribute, no file system, no other partition there or
-// not there. Default and "*" are open.
-func (p Policy) Open() bool {
-	for d := range designators {
-		f := p.Allowed(d)
-		if f&Absent == 0 || f&FSTypeMask != 0 {
-			return false
-		}
-		switch _, _, protects := d.protects(); {
-		case protects: // An image that has one is another question: it is not unprotected.
-		case d == Root || d == Usr:
-			if f&Unprotected == 0 || f&attrMask != attrMask {
-				return false
-			}
-		case f&(Unprotected|Unused) == 0 || f&attrMask != attrMask:
-			return false
-		}
-	}
-	return true
-}
+// Explicit says whether the policy has a rule for d itself.
+func (p Policy) Explicit(d Designator) bool { return d >= 0 && d < designators && p.rules[d].given }
 
 // FSType gives the file system that the policy pins a partition to, if it names exactly one, and whether the
 // partition is also bound to be encrypted.
 func (p Policy) FSType(d Designator) (fsType string, encrypted, ok bool) {
 	f := p.Allowed(d)
-	names := f.fsTypes()
+	names := f.FSTypes()
 	if len(names) != 1 {
 		return "", false, false
 	}

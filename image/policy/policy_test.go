@@ -106,40 +106,6 @@ func TestAllowed(t *testing.T) {
 	}
 }
 
-func TestOpen(t *testing.T) {
-	if !Default().Open() {
-		t.Error("the default is not open")
-	}
-	for s, want := range map[string]bool{
-		"*":     true,
-		"=open": true,
-		"=":     true,
-		"root=unprotected+absent:usr=unprotected+absent": true,
-		"root=open:usr=open:=ignore":                     true,
-		"":                                               false,
-		"-":                                              false,
-		"~":                                              false,
-		"root=signed+absent:usr=signed+absent":           false,
-		"root=open":                                      false,
-		"usr=open":                                       false,
-		"root=unprotected:usr=unprotected":               false, // demands both
-		"root=open+squashfs:usr=open":                    false,
-		"root=open+read-only-on:usr=open":                false,
-		"root=open:usr=open:swap=absent":                 false,
-		"root=open:usr=open:home=unprotected":            false,
-		"root=open:usr=open:home=encrypted+absent":   false,
-		"root=open:usr=open:root-verity=unprotected": false,
-		"=open+erofs": false,
-	} {
-		if got := mustParse(t, s).Open(); got != want {
-			t.Errorf("%q open: %v, want %v", s, got, want)
-		}
-	}
-	if (Policy{}).Open() {
-		t.Error("the zero policy is open")
-	}
-}
-
 func TestDefaultString(t *testing.T) {
 	const want = "root=verity+signed+encrypted+encryptedwithintegrity+unprotected+absent:" +
 		"usr=verity+signed+encrypted+encryptedwithintegrity+unprotected+absent"

@@ -63,11 +63,12 @@ func imagePolicy(j judgement) []Finding {
 		return unitfile.Assignment{File: j.unit.Fragment, Key: key}
 	}
 	var found []Finding
-	if j.set.RequireSignature {
-		found = append(found, at(where("RequireSignature"), Error, "take it out, or use directories", "this version checks no signatures, so every image is refused"))
+	if a := where("RequireSignature"); j.set.RequireSignature && slices.ContainsFunc(j.set.Refs, func(r settings.Ref) bool { return r.Kind == settings.Directory }) {
+		found = append(found, at(a, Warning, "use images", "directories have no signature, and are used all the same"))
 	}
-	if a := where("ExtensionImagePolicy"); !j.set.Policy.Open() {
-		found = append(found, at(a, Error, `write "*", or use directories`, "this version verifies no images, so under the policy %q every image is refused", j.set.Policy))
+	if a := where("ExtensionImagePolicy"); !usable(j.set.Policy) {
+		found = append(found, at(a, Error, `let "signed", "verity" or "unprotected" in, for root or for usr`,
+			"the policy %q lets no image in that extexec can use", j.set.Policy))
 	}
 	if a := where("ExtensionImagePolicy"); strings.Contains(a.Value, "signed") && !j.set.RequireSignature {
 		for _, d := range []policy.Designator{policy.Root, policy.Usr} {
@@ -78,4 +79,10 @@ func imagePolicy(j judgement) []Finding {
 		}
 	}
 	return found
+}
+
+// usable says whether there are images that a policy lets in and that can be had: encrypted ones are not supported.
+func usable(p policy.Policy) bool {
+	const flags = policy.Verity | policy.Signed | policy.Unprotected
+	return (p.Allowed(policy.Root)|p.Allowed(policy.Usr))&flags != 0
 }

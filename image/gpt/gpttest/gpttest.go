@@ -17,6 +17,7 @@ import (
 // Partition is one entry to be written.
 type Partition struct {
 	Type  string // a UUID
+	ID    string // a UUID; made up if empty
 	Label string
 	Attrs uint64
 	Data  []byte // its content; the partition is as large as that, rounded up to whole sectors
@@ -89,6 +90,9 @@ func putMBR(out []byte, sectors uint32) {
 func putEntry(e []byte, i int, p Partition, first, last uint64) {
 	copy(e, UUID(p.Type))
 	e[16] = byte(i + 1)
+	if p.ID != "" {
+		copy(e[16:], UUID(p.ID))
+	}
 	binary.LittleEndian.PutUint64(e[32:], first)
 	binary.LittleEndian.PutUint64(e[40:], last)
 	binary.LittleEndian.PutUint64(e[48:], p.Attrs)

@@ -1,0 +1,133 @@
+package extension
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/extension/vpick"
+	"github.com/extexec/extexec/image"
+	"github.com/extexec/extexec/unitfile/settings"
+)
+
+func (o OpenOptions) image(p *Picked) image.Options {
+	return image.Options{
+		Policy: o.Policy, RequireSignature: o.RequireSignature, CopyMax: o.VerifiedCopyMax, Stems: stems(p.Path),
+		RootOptions: p.Ref.Options["root"], UsrOptions: p.Ref.Options["usr"],
+	}
+}
+
+func (o *Opened) openImage(ctx context.Context, opt OpenOptions) error {
+	f, err := openFile(o.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	identity, _, err := identify(f, o.Path, settings.Image)
+	if err != nil {
+		return err
+	}
+	if identity != o.Identity {
+		return errReplaced
+	}
+	if o.image, err = image.Open(ctx, f, o.Path, opt.image(o.Picked)); err != nil {
+		return err
+	}
+	o.Tree, o.Info = o.image.Tree, o.image.Info
+	return nil
+}
+
+func openFile(path string) (*os.File, error) {
+	// O_NONBLOCK: what was a file may have been replaced by a fifo.
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// Judge says whether the policy and the signatures, as they are now, let an image be used. It is for one that is not
+// opened because nothing of it has changed: a certificate that was taken away counts then, too. Directories have
+// neither.
+func Judge(p *Picked, o OpenOptions) error {
+	if p.Kind != settings.Image {
+		return nil
+	}
+	err := judge(p, o)
+	for try := 0; errors.Is(err, fs.ErrNotExist) && p.Follow(try); try++ {
+		err = judge(p, o)
+	}
+	if err != nil {
+		return &Error{Ref: p.Ref.String(), Step: stepOpen, Err: err}
+	}
+	return nil
+}
+
+func judge(p *Picked, o OpenOptions) error {
+	f, err := openFile(p.Path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(image.Judge(f, p.Path, o.image(p)), f.Close())
+}
+
+// rootHash gives the root hash of an image, nil where it has none. What is wrong with
+// it, opening it says.
+func rootHash(f *os.File, path string) ([]byte, error) {
+	// f may be an O_PATH descriptor.
+	g, err := openFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err == nil {
+		defer g.Close()
+		var root []byte
+		if root, err = image.RootHash(g, path, stems(path)); err == nil {
+			return root, nil
+		}
+	}
+	if vpick.Shortage(err) {
+		return nil, err
+	}
+	return nil, nil
+}
+
+// stems are what the names of files beside an image begin with: root hash,
+// signature and hash tree. Counters of tries come and go in the name of a version,
+// and the names of those need not follow; an image would lose its protection with
+// a rename.
+func stems(path string) []string {
+	stem := strings.TrimSuffix(path, ".raw")
+	dir, plain := filepath.Dir(path), vpick.WithoutTries(stem)
+	all := []string{stem}
+	if plain != stem {
+		all = append(all, plain)
+	}
+	if filepath.Ext(dir) != ".v" {
+		return all
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return all // The files themselves are looked for all the same.
+	}
+	for _, e := range entries {
+		name, ok := besideSuffix(e.Name())
+		if other := filepath.Join(dir, name); ok && other != stem && other != plain && vpick.WithoutTries(other) == plain {
+			all = append(all, other)
+		}
+	}
+	return all
+}
+
+// besideSuffix takes the end off the name of a file that belongs to an image.
+func besideSuffix(name string) (string, bool) {
+	for _, suffix := range []string{".verity", ".roothash", ".usrhash", ".roothash.p7s", ".usrhash.p7s"} {
+		if stem, ok := strings.CutSuffix(name, suffix); ok {
+			return stem, true
+		}
+	}
+	return "", false
+}

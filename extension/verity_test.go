@@ -1,0 +1,93 @@
+package extension
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/extexec/extexec/image/policy"
+	"github.com/extexec/extexec/image/verity"
+	"github.com/extexec/extexec/nsmount/nsmounttest"
+)
+
+// protect puts root hash and hash tree beside an image, as stem.roothash and
+// stem.verity, and gives the identity that it has by that.
+func protect(t *testing.T, image, stem string) string {
+	t.Helper()
+	data, err := os.ReadFile(image)
+	must(t, err)
+	data = append(data, make([]byte, (4096-len(data)%4096)%4096)...)
+	must(t, os.WriteFile(image, data, 0o600))
+	s := &verity.Superblock{Algorithm: "sha256", DataBlockSize: 4096, HashBlockSize: 4096, DataBlocks: uint64(len(data) / 4096)}
+	tree, err := os.Create(stem + ".verity")
+	must(t, err)
+	defer tree.Close()
+	root, err := verity.Format(context.Background(), s, bytes.NewReader(data), tree)
+	must(t, err)
+	must(t, os.WriteFile(stem+".roothash", fmt.Appendf(nil, "%x\n", root), 0o600))
+	return fmt.Sprintf("verity:%x", root)
+}
+
+// TestVerityIdentity shows that an image with a root hash is the same wherever it
+// lies and whatever its name is, and that a lie about it ends at Open.
+func TestVerityIdentity(t *testing.T) {
+	nsmounttest.Root(t)
+	top := t.TempDir()
+	write(t, top, map[string]string{"tree/" + sysextFile + "web": "ID=debian\nVERSION_ID=13\n", "tree/usr/bin/web": "x", "web.v/": "", "other/": ""})
+	build(t, "mksquashfs", top+"/tree", top+"/web.v/web_1+3.raw", "-quiet", "-no-progress")
+	identity := protect(t, top+"/web.v/web_1+3.raw", top+"/web.v/web_1+3")
+	options := debian()
+	options.VerifiedCopyMax = 1 << 20
+	check := func(path string) {
+		t.Helper()
+		p := pick(t, imageRef(path))
+		if p.Identity != identity {
+			t.Errorf("%s is %q, want %q", p.Path, p.Identity, identity)
+		}
+		o, err := Open(context.Background(), p, options)
+		must(t, err)
+		if !strings.HasPrefix(o.Info.Verified, "verified (") {
+			t.Errorf("%s: %q", p.Path, o.Info.Verified)
+		}
+		must(t, o.Close())
+		must(t, Judge(p, options))
+	}
+	check(top + "/web.v")
+	// A try is counted, and then it is good: the files beside it keep their names.
+	must(t, os.Rename(top+"/web.v/web_1+3.raw", top+"/web.v/web_1+2-1.raw"))
+	check(top + "/web.v")
+	must(t, os.Rename(top+"/web.v/web_1+2-1.raw", top+"/web.v/web_1.raw"))
+	check(top + "/web.v")
+	for _, suffix := range []string{".roothash", ".verity"} {
+		must(t, os.Rename(top+"/web.v/web_1+3"+suffix, top+"/other/web"+suffix))
+	}
+	if p := pick(t, imageRef(top+"/web.v")); !strings.HasPrefix(p.Identity, "file:") {
+		t.Errorf("without a root hash it is %q", p.Identity)
+	}
+	must(t, os.Rename(top+"/web.v/web_1.raw", top+"/other/web.raw"))
+	check(top + "/other/web.raw")
+
+	strict := options
+	var err error
+	strict.Policy, err = policy.Parse("root=signed")
+	must(t, err)
+	p := pick(t, imageRef(top+"/other/web.raw"))
+	if err := Judge(p, strict); !errors.Is(err, policy.ErrDenied) {
+		t.Errorf("unsigned: %v", err)
+	}
+	f, err := os.OpenFile(top+"/other/web.raw", os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte("x"), 200)
+	must(t, err)
+	must(t, f.Close())
+	if p := pick(t, imageRef(top+"/other/web.raw")); p.Identity != identity {
+		t.Errorf("changed: %q", p.Identity)
+	}
+	if _, err := Open(context.Background(), p, options); err == nil || !strings.Contains(err.Error(), "the data does not have the root hash") {
+		t.Errorf("changed: %v", err)
+	}
+}

@@ -1,0 +1,170 @@
+package image
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/extexec/extexec/image/gpt"
+	"github.com/extexec/extexec/image/policy"
+	"github.com/extexec/extexec/image/signature"
+)
+
+// judge says which volumes of an image may be used, and checks their signatures: the policy and RequireSignature=
+// against what was found. Nothing was verified yet, but what has verity data will be.
+func (x *examined) judge(o Options) error {
+	if err := x.checkOthers(o.Policy); err != nil {
+		return err
+	}
+	used := x.volumes[:0]
+	for _, v := range x.volumes {
+		ok, err := v.judge(o)
+		if err != nil {
+			return fmt.Errorf("%w: %w", policy.ErrDenied, err)
+		}
+		if ok {
+			used = append(used, v)
+		}
+	}
+	x.volumes = used
+	if len(used) == 0 {
+		return fmt.Errorf("%w: %q ignores all its partitions", policy.ErrDenied, o.Policy)
+	}
+	return nil
+}
+
+// checkOthers holds the policy against the partitions that are not mounted, and against those that are missing.
+func (x *examined) checkOthers(p policy.Policy) error {
+	there := map[string]bool{}
+	for _, q := range x.partitions {
+		there[q.Kind.Designator] = true
+	}
+	for _, v := range x.volumes {
+		there[v.designator()] = true
+		there[v.designator()+"-verity"] = there[v.designator()+"-verity"] || v.verity != nil
+		there[v.designator()+"-verity-sig"] = there[v.designator()+"-verity-sig"] || v.verity != nil && v.verity.sig != nil
+	}
+	for d := range policy.Designators() {
+		f := p.Allowed(d)
+		switch {
+		case d.Protects() && !p.Explicit(d):
+			// It follows from the rule for the data, which is judged with it.
+		case !there[d.String()] && f&policy.Absent == 0:
+			return fmt.Errorf("%w: %q demands a %s partition, and it has none", policy.ErrDenied, p, d)
+		case there[d.String()] && f&policy.UseMask == policy.Absent:
+			return fmt.Errorf("%w: %q forbids a %s partition, and it has one", policy.ErrDenied, p, d)
+		}
+	}
+	return nil
+}
+
+// judge says whether a volume is used.
+func (v *volume) judge(o Options) (bool, error) {
+	d, _ := policy.DesignatorNamed(v.designator())
+	f := o.Policy.Allowed(d)
+	use := f & policy.UseMask
+	if use&^policy.Ignore == 0 { // Absent alone was refused before.
+		return false, nil
+	}
+	if err := v.checkAttributes(f, o.Policy); err != nil {
+		return false, err
+	}
+	var untrusted error
+	if v.verity != nil && (use&policy.Signed != 0 || o.RequireSignature) {
+		untrusted = v.checkSignature(o)
+	}
+	signed := v.signer != ""
+	switch {
+	case o.RequireSignature && !signed:
+		return false, fmt.Errorf("RequireSignature=yes, and its %s is not signed: %w", v, v.why(untrusted))
+	case signed && use&(policy.Signed|policy.Verity) != 0:
+		return true, nil
+	case v.verity != nil && use&(policy.Verity|policy.Unprotected) != 0:
+		return true, nil
+	case v.verity == nil && use&policy.Unprotected != 0:
+		return true, nil
+	case use&(policy.Signed|policy.Verity) == policy.Signed:
+		return false, fmt.Errorf("%q wants its %s signed: %w", o.Policy, v, v.why(untrusted))
+	case use&(policy.Signed|policy.Verity) != 0:
+		return false, fmt.Errorf("%q wants its %s protected by verity: %w", o.Policy, v, v.why(untrusted))
+	}
+	return false, fmt.Errorf("%q wants its %s encrypted, which is not supported", o.Policy, v)
+}
+
+// why says why a volume is not signed.
+func (v *volume) why(untrusted error) error {
+	switch {
+	case untrusted != nil:
+		return untrusted
+	case v.verity == nil:
+		return errNoVerity
+	}
+	return fmt.Errorf("its root hash (in %s) has no signature", v.verity.rootFrom)
+}
+
+// checkAttributes holds the policy against type and attributes of a volume.
+func (v *volume) checkAttributes(f policy.Flags, p policy.Policy) error {
+	if types := f.FSTypes(); len(types) > 0 && !strings.Contains(" "+strings.Join(types, " ")+" ", " "+string(v.fsType)+" ") {
+		return fmt.Errorf("%q wants its %s to be %s, and it is %s", p, v, strings.Join(types, " or "), v.fsType)
+	}
+	if v.whole {
+		return nil
+	}
+	for _, a := range []struct {
+		name    string
+		on, off policy.Flags
+		is      bool
+	}{
+		{"read-only", policy.ReadOnlyOn, policy.ReadOnlyOff, v.attrs.ReadOnly()},
+		{"growfs", policy.GrowFSOn, policy.GrowFSOff, v.attrs.GrowFS()},
+	} {
+		if a.is && f&a.on == 0 && f&a.off != 0 {
+			return fmt.Errorf("%q forbids the attribute %s of its %s", p, a.name, v)
+		}
+		if !a.is && f&a.off == 0 && f&a.on != 0 {
+			return fmt.Errorf("%q wants the attribute %s of its %s", p, a.name, v)
+		}
+	}
+	return nil
+}
+
+// checkSignature looks for a trusted certificate that the root hash is signed with, and remembers which.
+func (v *volume) checkSignature(o Options) error {
+	if v.verity.sig == nil {
+		return fmt.Errorf("its root hash (in %s) has no signature", v.verity.rootFrom)
+	}
+	dirs := o.Certificates
+	if dirs == nil {
+		dirs = signature.Dirs()
+	}
+	trusted, skipped := signature.Load(dirs)
+	c, err := signature.Verify(v.verity.sig, v.verity.root, trusted, time.Now())
+	if err != nil {
+		err = fmt.Errorf("its signature (in %s) is not trusted: %w", v.verity.sigFrom, err)
+		for _, s := range skipped {
+			err = fmt.Errorf("%w; %w", err, s)
+		}
+		v.untrusted = err
+		return err
+	}
+	v.signer = c.Path
+	return nil
+}
+
+func (v *volume) String() string {
+	if v.whole {
+		return "file system"
+	}
+	return v.designator() + " partition"
+}
+
+// examined is what is known of an image when nothing of it was mounted.
+type examined struct {
+	format     string
+	volumes    []volume
+	partitions []gpt.Partition // those that are not ignored
+	beside     sidecars
+}
+
+// Close closes what lies beside the image.
+func (x *examined) Close() error { return x.beside.Close() }
