@@ -346,7 +346,11 @@ type Location struct {
 	Mount int  // id of the mount that it lies on, as in its namespace's table
 	Root  bool // it is that mount's root
 	Dir   bool // it is a directory
+	File  FileID
 }
+
+// FileID tells a file from all others that there are at the same time.
+type FileID struct{ Dev, Ino uint64 }
 
 // Locate tells where f stands (statx(2), STATX_MNT_ID, Linux 5.8). The file system
 // is not asked: one that the service serves itself (FUSE) could keep us waiting.
@@ -354,7 +358,7 @@ func Locate(f *os.File) (Location, error) {
 	var st unix.Statx_t
 	const flags = unix.AT_EMPTY_PATH | unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT | unix.AT_STATX_DONT_SYNC
 	err := lookup.Use(f, func(fd int) error {
-		return unix.Statx(fd, "", flags, unix.STATX_MNT_ID|unix.STATX_TYPE, &st)
+		return unix.Statx(fd, "", flags, unix.STATX_MNT_ID|unix.STATX_TYPE|unix.STATX_INO, &st)
 	})
 	if err != nil {
 		return Location{}, &OpError{Op: "statx", Target: f.Name(), Err: err}
@@ -363,5 +367,6 @@ func Locate(f *os.File) (Location, error) {
 		Mount: int(st.Mnt_id),
 		Root:  st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0,
 		Dir:   st.Mode&unix.S_IFMT == unix.S_IFDIR,
+		File:  FileID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino},
 	}, nil
 }

@@ -286,3 +286,78 @@ func TestElsewhereAtEveryStep(t *testing.T) {
 		}
 	}
 }
+
+// topOf is the source of what is mounted last on a place.
+func topOf(t *testing.T, pid int, point string) (source string) {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		left, right, _ := strings.Cut(line, " - ")
+		if strings.Fields(left)[4] == point {
+			source = strings.Fields(right)[1]
+		}
+	}
+	return source
+}
+
+// TestElsewhereOwnThing: what a namespace has put on a hierarchy itself stays; the
+// other hierarchies are exchanged.
+func TestElsewhereOwnThing(t *testing.T) {
+	for _, tt := range []struct{ source, fsType, data string }{
+		{"own", "tmpfs", ""},
+		{"extexec:1.1:other", "overlay", "lowerdir=/usr/lib:/usr/share"},
+	} {
+		t.Run(tt.source, func(t *testing.T) {
+			b := newBed(t)
+			b.write("Namespaces=unit")
+			b.start()
+			c := b.svc.Spawn(nsmounttest.Options{Propagation: unix.MS_PRIVATE})
+			c.Mount(tt.source, "/opt", tt.fsType, 0, tt.data)
+			b.install("2")
+			res, err := b.reload(Options{})
+			if err != nil || len(res.Warnings) > 0 {
+				t.Fatalf("%v, warnings %q", err, res.Warnings)
+			}
+			b.want("2")
+			if usr, etc := c.Read("/usr/extexec-test"), c.Read("/etc/extexec-test"); usr != "2" || etc != "2" {
+				t.Errorf("the child sees %q in /usr, %q in /etc", usr, etc)
+			}
+			if got := topOf(t, c.PID, "/opt"); got != tt.source {
+				t.Errorf("%q is on /opt, want %q", got, tt.source)
+			}
+		})
+	}
+}
+
+// TestElsewhereNoLayer: where no extension is left for a hierarchy, all namespaces
+// show the base, also a sandbox that has bound the service's tree over nothing.
+func TestElsewhereNoLayer(t *testing.T) {
+	for _, p := range places {
+		t.Run(p.name, func(t *testing.T) {
+			b := newBed(t)
+			b.write("Namespaces=unit")
+			b.start()
+			c := b.svc.Spawn(p.options)
+			text := fmt.Sprintf("[Service]\nExecStart=/bin/true\n[X-Extexec]\nNamespaces=unit\nExtensionDirectories=%s/conf.v\n", b.dir)
+			if err := os.WriteFile(b.unit, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.reload(Options{}); err != nil {
+				t.Fatal(err)
+			}
+			if got := c.Read("/usr/extexec-test"); !strings.Contains(got, "no such file") {
+				t.Errorf("the child sees %q", got)
+			}
+			want := b.svc.Read("/usr/lib/os-release")
+			if got := c.Read("/usr/lib/os-release"); got != want || strings.Contains(got, "error") {
+				t.Errorf("the child sees the base as %q, want %q", got, want)
+			}
+			if got := c.Read("/etc/extexec-test"); got != "1" {
+				t.Errorf("the child sees %q in /etc", got)
+			}
+		})
+	}
+}

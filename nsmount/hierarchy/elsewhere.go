@@ -3,10 +3,7 @@ package hierarchy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/extexec/extexec/nsmount"
 )
@@ -102,19 +99,12 @@ func (s *Survey) ownThing(dir *os.File, shown Source) (bool, error) {
 	if s.Base == nil {
 		return true, nil
 	}
-	same, err := sameFile(dir, s.Base.File())
-	return !same, err
-}
-
-func sameFile(a, b *os.File) (bool, error) {
-	var sa, sb unix.Stat_t
-	if err := unix.Fstat(int(a.Fd()), &sa); err != nil {
-		return false, fmt.Errorf("stat %q: %w", a.Name(), err)
+	here, err := nsmount.Locate(dir)
+	if err != nil {
+		return true, err
 	}
-	if err := unix.Fstat(int(b.Fd()), &sb); err != nil {
-		return false, fmt.Errorf("stat %q: %w", b.Name(), err)
-	}
-	return sa.Dev == sb.Dev && sa.Ino == sb.Ino, nil
+	base, err := nsmount.Locate(s.Base.File())
+	return here.File != base.File, err
 }
 
 // carryElsewhere finds the mounts to carry, which are all that are there.

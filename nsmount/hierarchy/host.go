@@ -25,7 +25,7 @@ type Merge struct {
 	Class string // "sysext" or "confext": the overlay's source
 
 	at   carrySource
-	base unix.Stat_t // what lies beneath
+	base nsmount.FileID // what lies beneath
 }
 
 // Host is what the host has merged.
@@ -107,12 +107,14 @@ func (h *Host) peel(ctx context.Context) error {
 		return fmt.Errorf("copy the host's mount namespace: %w", err)
 	}
 	defer peeled.Close()
-	bases, err := nsmount.Do(ctx, peeled, func() ([]unix.Stat_t, error) {
-		bases := make([]unix.Stat_t, len(h.Merges))
+	bases, err := nsmount.Do(ctx, peeled, func() ([]nsmount.FileID, error) {
+		bases := make([]nsmount.FileID, len(h.Merges))
 		for i, m := range h.Merges {
-			if err := peelMerge(m, &bases[i]); err != nil {
+			base, err := peelMerge(m)
+			if err != nil {
 				return nil, fmt.Errorf("look beneath %q of the host: %w", m.Path, err)
 			}
+			bases[i] = base.File
 		}
 		return bases, nil
 	})
@@ -122,21 +124,21 @@ func (h *Host) peel(ctx context.Context) error {
 	return err
 }
 
-func peelMerge(m *Merge, base *unix.Stat_t) error {
+func peelMerge(m *Merge) (none nsmount.Location, err error) {
 	dir, err := nsmount.OpenInRoot(m.Path, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		return err
+		return none, err
 	}
 	err = nsmount.DetachTop(dir)
 	dir.Close()
 	if err != nil {
-		return err
+		return none, err
 	}
 	if dir, err = nsmount.OpenInRoot(m.Path, unix.O_PATH|unix.O_DIRECTORY); err != nil {
-		return err
+		return none, err
 	}
 	defer dir.Close()
-	return unix.Fstat(int(dir.Fd()), base)
+	return nsmount.Locate(dir)
 }
 
 // The states of a hierarchy of a service that the host has merged.
@@ -218,14 +220,10 @@ func (m *Merge) behind(own *carrySource) (string, error) {
 	if merged(top) && top.Source == m.Class && own.root == "/" {
 		return OlderMerge, nil
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(own.dir.Fd()), &st); err != nil {
+	if here, err := nsmount.Locate(own.dir); err != nil || here.File != m.base {
 		return "", err
 	}
-	if st.Dev == m.base.Dev && st.Ino == m.base.Ino {
-		return NoMerge, nil
-	}
-	return "", nil
+	return NoMerge, nil
 }
 
 // takeMerged clones the host's tree, and finds the mounts to carry: the service's,

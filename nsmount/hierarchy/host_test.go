@@ -148,6 +148,7 @@ func TestHostMergeCarries(t *testing.T) {
 		write(t, f.dir+"/root/layer1/version", "1")
 		write(t, f.dir+"/root/layer2/version", "2")
 		write(t, f.dir+"/root/layer2/secret", "NEW SECRET")
+		write(t, f.dir+"/root/layer2/later/covered", "")
 	})
 	c := f.svc.Spawn(nsmounttest.Options{Propagation: unix.MS_SLAVE})
 	merge(f, "1")
@@ -155,7 +156,7 @@ func TestHostMergeCarries(t *testing.T) {
 	c.Mount("/src/null", "/etc/secret", "", unix.MS_BIND, "")
 	c.Mount("/etc/dir", "/etc/dir", "", unix.MS_BIND, "")
 	c.Mount("", "/etc/dir", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")
-	for range 2 { // the first time on top, since the service's mounts are not locked
+	for _, how := range []mode{onTop, beneath} { // the service's own mounts are not locked at first
 		f.unmerge()
 		merge(f, "2")
 		c.Hammer("/etc/base", "/etc/secret")
@@ -165,6 +166,9 @@ func TestHostMergeCarries(t *testing.T) {
 		}
 		if err := live.Do(t.Context(), staged[0].Exchange); err != nil {
 			t.Fatal(err)
+		}
+		if staged[0].done != how {
+			t.Errorf("exchanged by %v, want %v", staged[0].done, how)
 		}
 		for found, n := range c.Tally() {
 			if found != "/etc/base=base" && found != "/etc/secret=" {
@@ -184,6 +188,10 @@ func TestHostMergeCarries(t *testing.T) {
 		const restricted = nsmount.AttrNoSuid | nsmount.AttrNoExec | nsmount.AttrReadOnly
 		if attr := visibleAttr(t, c, live); attr&restricted != restricted {
 			t.Errorf("what it sees is mounted with %v", attr)
+		}
+		f.svc.Mount("tmpfs", "/etc/later", "tmpfs", 0, "size=4k")
+		if got := c.Read("/etc/later/covered"); !strings.Contains(got, "no such file") {
+			t.Errorf("what the host mounts below it later does not appear: %q", got)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -254,4 +255,50 @@ func answerFuse(fuse *os.File) error {
 		return fmt.Errorf("read the next request: %w", err)
 	}
 	return nil
+}
+
+// TestElsewhereHangs has a child of the service mount a file system that does not
+// answer on the hierarchy: it is left alone, and not asked.
+func TestElsewhereHangs(t *testing.T) {
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatalf("open /dev/fuse: %v", err)
+	}
+	defer fuse.Close()
+	f := newFixture(t, nsmounttest.Options{}, nil)
+	f.exchange("L1")
+	c := f.svc.Spawn(nsmounttest.Options{Propagation: unix.MS_PRIVATE})
+	in, err := nsmount.Enter(c.MountNS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse.Fd())
+	if err := in.Do(t.Context(), func() error { return unix.Mount("hang", "/etc", "fuse", 0, data) }); err != nil {
+		t.Fatal(err)
+	}
+	v, s, err := f.stage("L2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	defer s.Close()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() { // a request that waits ends with the connection
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			t.Error("it was asked")
+			fuse.Close()
+		}
+	}()
+	there, err := v.Elsewhere(t.Context(), in, s.Source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	if !there.Surveys[0].leave {
+		t.Error("it is not left alone")
+	}
 }
