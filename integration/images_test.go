@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -121,6 +122,116 @@ func TestBuiltImagesAreValid(t *testing.T) {
 			if out := w.do("systemd-dissect --validate web_1.raw"); out != "OK\n" {
 				t.Errorf("%s %s: %s", class, flags, out)
 			}
+		}
+	}
+}
+
+// dissected is what systemd-dissect says of an image.
+type dissected struct {
+	ImageUUID                                     string
+	UseSystemExtension, UseConfigurationExtension bool
+	SysextRelease, ConfextRelease                 []string
+	Mounts                                        []struct {
+		RW, Designator, FSType, Architecture, Verity string
+		UUID                                         string `json:"partition_uuid"`
+		Label                                        string `json:"partition_label"`
+		GrowFS                                       bool
+		Number                                       int `json:"partno"`
+	}
+}
+
+// lines puts that into words.
+func (d *dissected) lines() []string {
+	lines := []string{"disk " + d.ImageUUID, fmt.Sprintf("sysext %v, confext %v", d.UseSystemExtension, d.UseConfigurationExtension)}
+	lines = append(append(lines, d.SysextRelease...), d.ConfextRelease...)
+	for _, m := range d.Mounts {
+		lines = append(lines, fmt.Sprintf("%d %s %s %s %s growfs %v", m.Number, m.Designator, m.Architecture, m.UUID, m.Label, m.GrowFS))
+		if !strings.Contains(m.Designator, "verity") {
+			lines = append(lines, fmt.Sprintf("%s is %s, verity %q", m.Designator, m.FSType, m.Verity))
+		}
+	}
+	return lines
+}
+
+// inspected is what extexec inspect says of an image.
+type inspected struct {
+	DiskID     string
+	Partitions []struct {
+		Number                                int
+		Designator, Architecture, UUID, Label string
+		GrowFS                                bool
+	}
+	Volumes []struct {
+		Designator, FileSystem string
+		Verity                 *struct{ Signature string }
+	}
+	Contents struct {
+		Releases []struct {
+			Class  string
+			Fields map[string]string
+		}
+	}
+}
+
+// lines puts that into the same words.
+func (d *inspected) lines() []string {
+	var releases []string
+	has := map[string]bool{}
+	for _, r := range d.Contents.Releases {
+		has[r.Class] = true
+		for key, value := range r.Fields {
+			releases = append(releases, key+"="+value)
+		}
+	}
+	lines := append([]string{"disk " + d.DiskID, fmt.Sprintf("sysext %v, confext %v", has["sysext"], has["confext"])}, releases...)
+	volume := func(i int) string {
+		v, verity := d.Volumes[i], ""
+		if v.Verity != nil {
+			verity = "yes"
+			if v.Verity.Signature != "" {
+				verity = "signed"
+			}
+		}
+		return fmt.Sprintf("%s is %s, verity %q", v.Designator, v.FileSystem, verity)
+	}
+	if len(d.Partitions) == 0 {
+		return append(lines, fmt.Sprintf("0 %s    growfs false", d.Volumes[0].Designator), volume(0))
+	}
+	for i, p := range d.Partitions {
+		lines = append(lines, fmt.Sprintf("%d %s %s %s %s growfs %v", p.Number, p.Designator, p.Architecture, p.UUID, p.Label, p.GrowFS))
+		if i == 0 {
+			lines = append(lines, volume(0))
+		}
+	}
+	return lines
+}
+
+// TestInspectAsDissect holds what extexec says of an image against what systemd says.
+func TestInspectAsDissect(t *testing.T) {
+	t.Parallel()
+	w := newWorkshop(t)
+	for name, script := range map[string]string{
+		"bare erofs":    "extexec build sysext -o web_1.raw --format erofs",
+		"bare squashfs": "extexec build confext -o web_1.raw --format squashfs",
+		"DDI":           "extexec build sysext -o web_1.raw",
+		"signed DDI":    "extexec build confext -o web_1.raw --key web.key --certificate web.crt",
+		"usr partition": "mv sysext/opt .; extexec build sysext -o web_1.raw --partition usr; mv opt sysext",
+		"repart's own":  "systemd-repart --offline=yes --pretty=no --make-ddi=sysext --private-key=web.key --certificate=web.crt --copy-source=$PWD/sysext web_1.raw 2>/dev/null",
+	} {
+		w.do("rm -f web_1.raw; " + script + " >/dev/null")
+		var ours inspected
+		var theirs dissected
+		for what, v := range map[string]any{"systemd-dissect --json=short": &theirs, "extexec inspect --json": &ours} {
+			text := w.do(what + " web_1.raw")
+			if err := json.Unmarshal([]byte(text), v); err != nil {
+				t.Fatalf("%s, %s: %v\n%s", name, what, err, text)
+			}
+		}
+		if len(ours.Partitions) == 0 {
+			ours.DiskID = theirs.ImageUUID // of a bare file system: its own
+		}
+		if d := cmp.Diff(theirs.lines(), ours.lines()); d != "" {
+			t.Errorf("%s (-systemd +extexec):\n%s", name, d)
 		}
 	}
 }

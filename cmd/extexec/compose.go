@@ -145,13 +145,16 @@ func openPart(ctx context.Context, path string, p policy.Policy) (compose.Part, 
 
 // openImage mounts an image read-only, attached nowhere.
 func openImage(ctx context.Context, path string, p policy.Policy) (*image.Image, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0) // it may be a fifo
+	f, err := openImageFile(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	// Only the memory that there is bounds a verified copy.
 	return image.Open(ctx, f, path, image.Options{Policy: p, CopyMax: math.MaxInt64})
+}
+
+func openImageFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0) // it may be a fifo
 }
 
 // imagePolicy is the flag that says which images are taken.

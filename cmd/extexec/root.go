@@ -38,6 +38,7 @@ var verbs = []struct {
 	{"lint", newLint},
 	{"adopt", newAdopt},
 	{"wrap", newWrap},
+	{"inspect", newInspect},
 	{"build", newBuild},
 	{"compose", newCompose},
 	{"pick", newPick},
