@@ -29,7 +29,11 @@ type workshop struct {
 
 func newWorkshop(t *testing.T) *workshop {
 	t.Helper()
-	c := rig.Shared(t, rig.Forky)
+	return newWorkshopIn(t, rig.Shared(t, rig.Forky))
+}
+
+func newWorkshopIn(t *testing.T, c *rig.Container) *workshop {
+	t.Helper()
 	w := &workshop{t: t, c: c, dir: c.TempDir()}
 	w.do(`openssl req -x509 -newkey rsa:2048 -nodes -keyout web.key -out web.crt -days 30 -subj "/CN=extexec test" 2>/dev/null`)
 	for class, dir := range map[string]string{"sysext": "usr/lib", "confext": "etc"} {
@@ -273,6 +277,40 @@ func TestBuiltImagesStart(t *testing.T) {
 				t.Errorf("%s by %s: it saw %q, want %q", name, way, got, c.want)
 			}
 		}
+	}
+}
+
+// TestBuiltDDIStarts starts services with a signed disk image. The container has no device mapper, so systemd is told to
+// leave the hash tree alone, and extexec checks a copy.
+func TestBuiltDDIStarts(t *testing.T) {
+	t.Parallel()
+	w := newWorkshopIn(t, rig.Boot(t, rig.Forky, rig.Options{}))
+	w.do("extexec build sysext -o web_1.raw --key web.key --certificate web.crt")
+	start := func(name, text string) rig.Result {
+		t.Helper()
+		w.c.WriteUnit(name, "[Service]\nType=oneshot\n"+text)
+		return w.c.Exec(t.Context(), "systemctl", "start", name)
+	}
+	read := "/bin/sh -c 'cat /usr/lib/images/link >" + w.dir + "/seen'\n"
+	const ignore = "root=unprotected+absent:root-verity=unused+absent:root-verity-sig=unused+absent"
+	ours := "ExecStart=!/usr/bin/extexec run -- " + read + "[X-Extexec]\nExtensionImages=" + w.dir + "/web_1.raw\nRequireSignature=yes\n"
+	if r := start("ddi-untrusted.service", ours); r.Code == 0 || !strings.Contains(w.c.Journal("ddi-untrusted.service"), "no certificate is trusted") {
+		t.Errorf("nobody trusts the key: %s\n%s", r, w.c.Journal("ddi-untrusted.service"))
+	}
+	w.do("mkdir -p /etc/verity.d; cp web.crt /etc/verity.d/web.crt")
+	w.c.Cleanup(func() { w.c.Remove("/etc/verity.d") })
+	for name, text := range map[string]string{
+		"systemd": "ExecStart=" + read + "ExtensionImages=" + w.dir + "/web_1.raw\nExtensionImagePolicy=" + ignore + "\n",
+		"extexec": ours,
+	} {
+		w.do("rm -f seen")
+		if r := start("ddi-"+name+".service", text); r.Code != 0 || w.c.ReadFile(w.dir+"/seen") != "one\n" {
+			t.Errorf("%s: %s\n%s", name, r, w.c.Journal("ddi-"+name+".service"))
+		}
+	}
+	if out := w.do("extexec inspect web_1.raw --image-policy root=signed"); !strings.Contains(out, "yes, trusted by /etc/verity.d/web.crt") ||
+		!strings.Contains(out, "lets it in") {
+		t.Errorf("inspect says\n%s", out)
 	}
 }
 
