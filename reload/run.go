@@ -416,7 +416,17 @@ func explainUnshare(err error) error {
 // record writes down what this start shows. It runs in the new namespace, with
 // the directories that the lock holds open in the host view.
 func (s *start) record(is *situation, m *made) steps.Step[struct{}] {
-	return steps.Step[struct{}]{Do: func(context.Context) (struct{}, error) {
+	unrecord := func(context.Context, struct{}) error {
+		// Where the command could not be executed we may be another user by now, who
+		// may not; a record of a process that is gone does no harm.
+		if is.record.Schema == 0 {
+			_ = s.lock.Remove()
+		} else {
+			_ = s.lock.Save(is.record)
+		}
+		return nil
+	}
+	return steps.Step[struct{}]{Undo: unrecord, Do: func(context.Context) (struct{}, error) {
 		ns, err := os.Open("/proc/thread-self/ns/mnt")
 		if err != nil {
 			return struct{}{}, err

@@ -126,14 +126,18 @@ func (d dir) read(name string) ([]byte, error) {
 const temporary = ".tmp"
 
 // replace makes name a file with these contents: all of it or nothing, whenever
-// the process or the machine stops.
+// the process or the machine stops. Which of the two is certain after [dir.sync].
 func (d dir) replace(name string, contents []byte, mode uint32) error {
 	tmp := name + temporary
-	if err := d.writeSynced(tmp, contents, mode); err != nil {
+	err := d.writeSynced(tmp, contents, mode)
+	if err == nil {
+		err = d.rename(tmp, name)
+	}
+	if err != nil {
 		d.at("remove " + tmp)
 		return errors.Join(err, d.remove(tmp))
 	}
-	return d.rename(tmp, name)
+	return nil
 }
 
 func (d dir) writeSynced(name string, contents []byte, mode uint32) error {
@@ -155,13 +159,18 @@ func (d dir) writeSynced(name string, contents []byte, mode uint32) error {
 	return errors.Join(err, f.Close())
 }
 
-// rename renames within the directory and makes that survive a power cut.
+// rename renames within the directory.
 func (d dir) rename(from, to string) error {
 	d.at("rename " + from)
 	fd := int(d.f.Fd())
 	if err := unix.Renameat(fd, from, fd, to); err != nil {
 		return &os.LinkError{Op: "rename", Old: d.path(from), New: d.path(to), Err: err}
 	}
+	return nil
+}
+
+// sync makes a rename survive a power cut.
+func (d dir) sync(to string) error {
 	d.at("sync directory after " + to)
 	return d.f.Sync()
 }

@@ -81,7 +81,7 @@ func TestHelperHold(t *testing.T) {
 	if dir == "" {
 		return
 	}
-	lock(t, unit(t, In(dir), "web"))
+	defer unlock(t, lock(t, unit(t, In(dir), "web"))) // or the garbage collector gives it back
 	fmt.Println("held")
 	<-t.Context().Done()
 	select {}

@@ -117,7 +117,7 @@ func (l *Lock) Remember(change func(*Memory)) *Warning {
 		if err != nil || bytes.Equal(old, b) {
 			return err
 		}
-		return l.memory.replace(memoryFile, append(b, '\n'), memoryMode)
+		return l.memory.replaceSynced(memoryFile, append(b, '\n'))
 	})
 }
 
@@ -145,8 +145,15 @@ func (l *Lock) AddHistory(g Generation, keep int) *Warning {
 			return err
 		}
 		lines = trim(append(lines, b), max(keep, 1), g.Good)
-		return l.memory.replace(historyFile, append(bytes.Join(lines, newline), '\n'), memoryMode)
+		return l.memory.replaceSynced(historyFile, append(bytes.Join(lines, newline), '\n'))
 	})
+}
+
+func (d dir) replaceSynced(name string, contents []byte) error {
+	if err := d.replace(name, contents, memoryMode); err != nil {
+		return err
+	}
+	return d.sync(name)
 }
 
 func (l *Lock) warn(write func() error) *Warning {

@@ -80,6 +80,14 @@ func (l *Lock) Save(r *Record) error {
 	return nil
 }
 
+// Remove takes the record away: what it says was never to be seen.
+func (l *Lock) Remove() error {
+	if err := l.record.remove(recordFile); err != nil {
+		return fmt.Errorf("remove record of %q: %w", l.unit.name, err)
+	}
+	return nil
+}
+
 // Begin writes next, whose Current is the generation that is about to become live,
 // beside the record: until Commit or Abort, Load has that generation as Pending.
 // One that was pending before is replaced.
@@ -100,6 +108,7 @@ func (l *Lock) Commit() error {
 	if err != nil {
 		return fmt.Errorf("commit record of %q: %w", l.unit.name, err)
 	}
+	l.settle(recordFile)
 	return nil
 }
 
@@ -126,5 +135,13 @@ func (l *Lock) put(name string, r *Record) error {
 	if err != nil {
 		return err
 	}
-	return l.record.replace(name, b, recordMode)
+	if err := l.record.replace(name, b, recordMode); err != nil {
+		return err
+	}
+	l.settle(name)
+	return nil
 }
+
+// settle tries to make a record survive a power cut. What is recorded is what everyone
+// reads from now on, so a failure would come too late; and a power cut ends the service.
+func (l *Lock) settle(name string) { _ = l.record.sync(name) }
