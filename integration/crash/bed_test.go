@@ -144,7 +144,7 @@ func (b *bed) run(argv ...string) *exec.Cmd {
 	if b.images {
 		sys = fmt.Sprintf("ExtensionDirectories=%s/conf.v\nExtensionImages=%s/sys.v", b.dir, b.dir)
 	}
-	b.write(b.dir+"/bed.service", "[Service]\nExecStart=/bin/true\n[X-Extexec]\n"+sys+"\n"+b.unit)
+	b.write(b.dir+"/bed.service", "[Service]\nExecStart=/bin/sh\n[X-Extexec]\n"+sys+"\n"+b.unit)
 	args := []string{"run", "--name", "bed", "--unit", b.dir + "/bed.service", "--state-dir", b.dir + "/state", "--"}
 	return exec.Command(b.program, append(args, argv...)...)
 }
@@ -166,7 +166,10 @@ func (b *bed) reload() *exec.Cmd {
 // rest remembers what there is when nothing is at work.
 func (b *bed) rest() {
 	b.t.Helper()
-	b.mounts, b.table, b.loops = b.ours(nsmounttest.Mounts(), 2), b.shape(), b.attached()
+	b.mounts, b.loops = b.ours(nsmounttest.Mounts(), 2), b.attached()
+	if b.svc != nil {
+		b.table = b.shape()
+	}
 }
 
 // ours are the mounts that a reload of the bed could have to do with: others may come

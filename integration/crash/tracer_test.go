@@ -60,14 +60,14 @@ type tracer struct {
 	ending
 	main    int
 	begun   map[int]bool          // threads that have stopped once
+	execed  bool                  // the program has executed another
 	denied  map[int]syscall.Errno // threads whose call was skipped
 	leaders map[int]int           // process by thread
 	ended   time.Time
 }
 
-// trace runs the command to its end, or to where it executes another program: then
-// that one is left to itself, and the state is that of a process that goes on.
-// Its output must be a file, which is read.
+// trace runs the command to its end. What it executes in its place is not traced, and
+// waited for.
 func trace(cmd *exec.Cmd, s strike) (*ending, error) {
 	out, err := os.CreateTemp("", "crash")
 	if err != nil {
@@ -135,6 +135,10 @@ func (t *tracer) run(cmd *exec.Cmd) error {
 			return err
 		}
 	}
+	if t.execed {
+		_, err := syscall.Wait4(t.main, &t.state, 0, nil)
+		return err
+	}
 	return nil
 }
 
@@ -165,9 +169,7 @@ func (t *tracer) stopped(tid int, ws syscall.WaitStatus) error {
 			return err
 		}
 	case ws.TrapCause() == unix.PTRACE_EVENT_EXEC:
-		if tid == t.main {
-			t.state = ws
-		}
+		t.execed = t.execed || tid == t.main
 		delete(t.leaders, tid)
 		return syscall.PtraceDetach(tid)
 	case ws.TrapCause() > 0: // a thread or a child was made
