@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/service"
@@ -192,8 +193,8 @@ func findProcess(ctx context.Context, s *subject, r *state.Record, manager servi
 		}
 		return p, err
 	}
-	if p := recordedProcess(r); p != nil {
-		return p, nil
+	if p, err := recordedProcess(r); p != nil || err != nil {
+		return p, err
 	}
 	if manager != nil && strings.HasSuffix(s.name, ".service") {
 		p, err := service.Main(ctx, s.name, manager)
@@ -214,35 +215,42 @@ func findProcess(ctx context.Context, s *subject, r *state.Record, manager servi
 		return nil, err
 	}
 	for _, pid := range pids {
-		if p := openIn(pid, r.MountNS); p != nil {
-			return p, nil
+		if p, err := openIn(pid, r.MountNS); p != nil || err != nil {
+			return p, err
 		}
 	}
 	return nil, fmt.Errorf("%q is not running: no process is left in its mount namespace: start it first", s.name)
 }
 
 // recordedProcess opens the process of the record, if it is still that one.
-func recordedProcess(r *state.Record) *service.Process {
+func recordedProcess(r *state.Record) (*service.Process, error) {
 	if r.PID == 0 {
-		return nil
+		return nil, nil
 	}
-	p := openIn(r.PID, r.MountNS)
+	p, err := openIn(r.PID, r.MountNS)
 	if p != nil && p.StartTime() != r.StartTime {
 		_ = p.Close()
-		return nil
+		return nil, nil
 	}
-	return p
+	return p, err
 }
 
-// openIn opens a process if it is in the mount namespace.
-func openIn(pid int, ns uint64) *service.Process {
+// openIn opens a process if it is in the mount namespace; else both results are nil.
+// That we have no descriptor left says nothing about the process.
+func openIn(pid int, ns uint64) (*service.Process, error) {
 	p, err := service.Open(pid)
-	if err != nil {
-		return nil
+	var id uint64
+	if err == nil {
+		id, err = p.MountNS()
 	}
-	if id, err := p.MountNS(); err != nil || id != ns {
+	if err == nil && id == ns {
+		return p, nil
+	}
+	if p != nil {
 		_ = p.Close()
-		return nil
 	}
-	return p
+	if extension.Shortage(err) {
+		return nil, err
+	}
+	return nil, nil
 }

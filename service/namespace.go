@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -162,41 +163,56 @@ func InMountNamespace(id uint64) ([]int, error) {
 	}
 	var pids []int
 	known := map[identity]bool{} // few namespaces, many processes
+	var failed error
 	err = control(proc, func(dir int) {
 		for _, name := range names {
 			pid, err := strconv.Atoi(name)
-			if err == nil && inMountNamespace(dir, name, id, known) {
+			if err != nil {
+				continue
+			}
+			is, err := inMountNamespace(dir, name, id, known)
+			if err != nil && !passing(err) {
+				failed = fmt.Errorf("look at process %d: %w", pid, err)
+				return
+			}
+			if is {
 				pids = append(pids, pid)
 			}
 		}
 	})
-	return pids, err
+	return pids, errors.Join(err, failed)
 }
 
-func inMountNamespace(proc int, pid string, id uint64, known map[identity]bool) bool {
+// passing says that a process has ended, or is not ours to look at (proc(5)). Any other
+// error, such as EMFILE, must not pass for the end of it.
+func passing(err error) bool {
+	return slices.ContainsFunc([]error{unix.ENOENT, unix.ESRCH, unix.EACCES, unix.EPERM}, func(e error) bool { return errors.Is(err, e) })
+}
+
+func inMountNamespace(proc int, pid string, id uint64, known map[identity]bool) (bool, error) {
 	path := pid + "/ns/mnt"
 	var st unix.Stat_t
 	if err := unix.Fstatat(proc, path, &st, 0); err != nil {
-		return false
+		return false, err
 	}
 	key := identity{st.Dev, st.Ino}
 	is, seen := known[key]
 	if seen {
-		return is
+		return is, nil
 	}
 	fd, err := unix.Openat(proc, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer unix.Close(fd)
 	got, err := mountNamespaceID(fd)
 	if err != nil {
-		return false
+		return false, err
 	}
 	// The process may have moved since the stat: what was opened counts.
 	if err := unix.Fstat(fd, &st); err != nil {
-		return false
+		return false, err
 	}
 	known[identity{st.Dev, st.Ino}] = got == id
-	return got == id
+	return got == id, nil
 }
