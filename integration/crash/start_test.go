@@ -89,3 +89,23 @@ func (b *bed) strikeStart(s strike) (*ending, []string) {
 	}
 	return e, wrong
 }
+
+// TestStartOfNothing: a command that cannot be executed leaves the record as it was.
+func TestStartOfNothing(t *testing.T) {
+	b := newBed(t, "", false)
+	file := b.dir + "/state/record/bed/state.json"
+	for _, before := range []string{"", "/bin/true"} {
+		if before != "" {
+			b.must(b.run(before).Run())
+		}
+		was, _ := os.ReadFile(file)
+		cmd := b.run("/nowhere/command")
+		out, _ := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 203 {
+			t.Errorf("exit code %d, want 203: %s", cmd.ProcessState.ExitCode(), out)
+		}
+		if is, _ := os.ReadFile(file); string(is) != string(was) {
+			t.Errorf("after %q the record was %q, and is %q", before, was, is)
+		}
+	}
+}
