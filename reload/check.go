@@ -196,6 +196,7 @@ func (t *transaction) refuseOn(ctx context.Context, err error, is *situation, m 
 			bad = uncounted
 		}
 	}
+	t.trial = nil // what was taken is used up
 	t.warn(t.lock.Remember(func(memory *state.Memory) {
 		for _, e := range bad {
 			memory.Refuse(refusal(e.Picked, err))

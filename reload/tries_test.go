@@ -318,6 +318,49 @@ func TestTriesReadOnly(t *testing.T) {
 	}
 }
 
+// TestTriesGoodElsewhere: what another service has found good meanwhile has no counter
+// that could remember that this one did not bear it.
+func TestTriesGoodElsewhere(t *testing.T) {
+	b := newBed(t)
+	b.write("CountTries=yes", "ReloadVerify="+good)
+	b.conf("1.5", "1\n")
+	b.start()
+	b.conf("2+3", "bad\n")
+	b.fails(TakenBack, Options{Hook: func(p string) error {
+		if p == "before verify" {
+			return os.Rename(b.dir+"/conf.v/conf_2+2-1", b.dir+"/conf.v/conf_2")
+		}
+		return nil
+	}})
+	b.wantNames("conf_1 conf_1.5 conf_2")
+	if m, err := b.stateOf().Memory(); err != nil || len(m.Refused) != 1 {
+		t.Errorf("refused are %+v, %v", m.Refused, err)
+	}
+	if res, err := b.reload(Options{IfChanged: true}); err != nil || res.Exchanged {
+		t.Errorf("the next reload: %+v, %v", res, err)
+	}
+}
+
+// TestTriesRestored: a try that a failed check took stays taken, also where an
+// interrupted reload is put in order after it.
+func TestTriesRestored(t *testing.T) {
+	b := newBed(t)
+	b.write("CountTries=yes", "ReloadCheck="+good)
+	b.conf("1.5", "1\n")
+	b.start()
+	b.conf("1.6+1", "1\n")
+	cmd := child{Name: "bed", Dirs: b.dirs, Point: "after exchange", Limits: nsmount.Probe()}.command(t)
+	if err := cmd.Run(); err == nil {
+		t.Fatal("the child was not killed")
+	}
+	b.wantNames("conf_1 conf_1.5 conf_1.6+0-1")
+	b.conf("2+3", "bad\n")
+	b.fails(TakenBack, Options{}, "looked at bad")
+	b.wantNames("conf_1 conf_1.5 conf_1.6+0-1 conf_2+2-1")
+	b.wantEtc("1\n")
+	b.whole()
+}
+
 // TestTriesShared has two services try the versions of one .v/ at once, many times:
 // none fails for it, and the names come out whole.
 func TestTriesShared(t *testing.T) {
