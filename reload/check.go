@@ -50,10 +50,9 @@ func runCommands(ctx context.Context, setting string, lines []settings.Command, 
 	if len(lines) == 0 {
 		return nil
 	}
-	env := in.Environ
-	if env == nil {
+	if in.Environ == nil {
 		var err error
-		if env, err = in.Process.Environ(); err != nil {
+		if in.Environ, err = environOf(in.Process); err != nil {
 			return err
 		}
 	}
@@ -62,7 +61,7 @@ func runCommands(ctx context.Context, setting string, lines []settings.Command, 
 		return err
 	}
 	extra := "MAINPID=" + mainPID
-	env = append(slices.Clone(env), extra)
+	env := append(slices.Clone(in.Environ), extra)
 	for _, c := range lines {
 		argv := c.Expand(func(name string) (string, bool) { return lookup(env, name) })
 		// An ExecReload= line that adopt or wrap has kept as ReloadCommand= may
@@ -77,8 +76,7 @@ func runCommands(ctx context.Context, setting string, lines []settings.Command, 
 			return fmt.Errorf("%s:%d: %s%s: %w", c.File, c.Line, setting, argv[0], context.Cause(ctx))
 		}
 		failed := &CommandError{Setting: setting, File: c.File, Line: c.Line, Argv: argv, Output: printable(strings.TrimSpace(string(res.Output))), Err: err}
-		var exit *service.ExitError
-		if c.IgnoreFailure && errors.As(err, &exit) {
+		if c.IgnoreFailure && itsOwn(err) {
 			warn(failed.Error() + " (ignored)")
 			continue
 		}
@@ -105,6 +103,14 @@ func printable(s string) string {
 		s = s[n:]
 	}
 	return b.String()
+}
+
+// itsOwn tells whether a command failed by itself, or was not to be executed; what
+// could not be had of its place is no failure of the command.
+func itsOwn(err error) bool {
+	var exit *service.ExitError
+	var start *service.StartError
+	return errors.As(err, &exit) || errors.As(err, &start) && start.ExitCode() == ExitExec
 }
 
 // rehearseIn runs ReloadCheck= in a copy of the namespace that ns means, in which

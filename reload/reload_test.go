@@ -473,7 +473,7 @@ const good = `/bin/sh -c 'read v </etc/extexec-test; echo "looked at $v"; test "
 // a later reload nor a start picks it again, until a newer one appears.
 func TestReloadCheck(t *testing.T) {
 	b := newBed(t)
-	b.write("ReloadCheck="+good, "ReloadCheck=-/bin/false")
+	b.write("ReloadCheck="+good, "ReloadCheck=-/bin/false", "ReloadCheck=-/nonexistent")
 	b.extension("conf", "2", map[string]string{"etc/extension-release.d/extension-release.conf": "ID=_any\n", "etc/extexec-test": "2\n"})
 	b.start()
 	b.extension("conf", "3", map[string]string{"etc/extension-release.d/extension-release.conf": "ID=_any\n", "etc/extexec-test": "bad\n"})
