@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +21,8 @@ type packaged struct {
 	text func(version int) string
 	// sees waits for what the service says of itself to be of that version.
 	sees func(version int)
+	// unwrapped are the settings of the package that forbid the wrapper.
+	unwrapped []string
 }
 
 const wrapVerbDropIn = "/50-extexec.conf"
@@ -56,7 +57,10 @@ func (p *packaged) whole(verb string) {
 	p.t.Helper()
 	t, c := p.t, p.c
 	p.install(1)
-	c.Cleanup(func() { c.Remove("/srv/units") })
+	c.Cleanup(func() {
+		p.verb(verb, "--undo", p.name()) // where the test has ended early
+		c.Remove("/srv/units")
+	})
 	dry := p.verb(verb, "--dry-run", "--extension-directory", p.ref(), p.name())
 	if dry.Code != 0 || c.Exists(p.dropIn()) {
 		t.Fatalf("%s --dry-run: %s", verb, dry)
@@ -84,11 +88,12 @@ func (p *packaged) whole(verb string) {
 
 	// The unit changes, the drop-in is made anew with the same extensions, and then
 	// taken back: exactly what was written goes.
-	c.WriteUnit(p.unit+".d/10-other.conf", "[Service]\nExecReload=-/bin/true of the unit\n")
+	c.WriteUnit(p.unit+".d/10-other.conf", "[Service]\nExecReload=\nExecReload=-/bin/true of the unit\n")
 	if again := p.verb(verb, p.name()); again.Code != 0 || !strings.Contains(c.ReadFile(p.dropIn()), "ReloadCommand=-/bin/true of the unit\n") || !strings.Contains(c.ReadFile(p.dropIn()), "ExtensionDirectories="+p.ref()+"\n") {
 		t.Errorf("%s again: %s", verb, again)
 	}
 	c.Systemctl("restart", p.unit)
+	p.sees(3) // ready: under Type=simple a reload would end it before
 	c.Systemctl("reload", p.unit)
 	p.sees(3)
 	c.Systemctl("stop", p.unit)
@@ -117,24 +122,11 @@ func (p *packaged) whole(verb string) {
 
 func packagedNginx(t *testing.T, c *rig.Container) *packaged {
 	c.UseUnit("nginx.service")
-	client := c.HTTPClient()
 	return &packaged{t: t, c: c, unit: "nginx.service", file: "/etc/nginx/conf.d/page.conf",
 		text: func(version int) string {
 			return fmt.Sprintf("server { listen 127.0.0.1:8085; location / { return 200 \"page %d\"; } }\n", version)
 		},
-		sees: func(version int) {
-			t.Helper()
-			eventually(t, fmt.Sprintf("nginx serves version %d", version), func() bool {
-				client.CloseIdleConnections() // a worker of before keeps its connections, and its configuration
-				resp, err := client.Get("http://127.0.0.1:8085/")
-				if err != nil {
-					return false
-				}
-				defer resp.Body.Close()
-				page, err := io.ReadAll(resp.Body)
-				return err == nil && string(page) == fmt.Sprintf("page %d", version)
-			})
-		}}
+		sees: serves(t, c, "http://127.0.0.1:8085/", "page %d")}
 }
 
 func packagedSSH(t *testing.T, c *rig.Container) *packaged {

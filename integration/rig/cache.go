@@ -49,7 +49,7 @@ func (s Suite) key(now time.Time) string {
 	h := sha256.New()
 	fmt.Fprintln(h, s.Name, s.packages())
 	h.Write(mkrootScript)
-	return s.Name + "-" + now.UTC().Format("2006-01") + "-" + hex.EncodeToString(h.Sum(nil))[:12]
+	return s.String() + "-" + now.UTC().Format("2006-01") + "-" + hex.EncodeToString(h.Sum(nil))[:12]
 }
 
 // Root returns the path of the suite's root tarball and builds it when the cache has none (20 to 60 s, root

@@ -25,7 +25,7 @@ func Main(m *testing.M) int {
 	}
 	if Available() == nil {
 		// Before m.Run, so that a cold cache does not eat into the tests' time limit.
-		if err := prepareRoots(Suites()); err != nil {
+		if err := prepareRoots(append(Suites(), TrixieServices)); err != nil {
 			fmt.Fprintln(os.Stderr, "rig:", err)
 			return 1
 		}

@@ -16,7 +16,7 @@ fi
 customize='
 set -eu
 chroot "$1" systemctl disable nginx.service ssh.service >/dev/null 2>&1
-rm -f "$1"/etc/systemd/system/timers.target.wants/*
+rm -f "$1"/etc/systemd/system/multi-user.target.wants/*.service "$1"/etc/systemd/system/timers.target.wants/*
 for u in systemd-modules-load systemd-firstboot systemd-udevd console-getty getty@ serial-getty@ \
          systemd-journal-catalog-update ldconfig systemd-hwdb-update e2scrub_reap systemd-networkd-wait-online; do
 	ln -sf /dev/null "$1/etc/systemd/system/$u.service"
@@ -33,6 +33,9 @@ mmdebstrap --variant=essential --mode=root --format=tar \
 	--include="$packages" "${aptopts[@]}" \
 	--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 	--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+	--dpkgopt='path-exclude=/usr/lib/*/libLLVM*' --dpkgopt='path-exclude=/usr/lib/*/libz3*' \
+	--dpkgopt='path-exclude=/usr/lib/postgresql/*/bitcode/*' --dpkgopt='path-exclude=/usr/bin/promtool' \
+	--dpkgopt='path-exclude=/usr/share/javascript/*' \
 	--customize-hook="$customize" \
 	"$suite" "$out.part" "deb $mirror $suite main"
 mv "$out.part" "$out"

@@ -26,7 +26,7 @@ type run struct {
 	last atomic.Int32 // number of the last container
 
 	mu     sync.Mutex
-	shared map[string]*sharedMachine         // by suite
+	shared map[Suite]*sharedMachine
 	built  map[string]func() (string, error) // by package
 }
 
@@ -57,7 +57,7 @@ func newRun() (*run, error) {
 		return nil, fmt.Errorf("clean up after an interrupted run: %w", err)
 	}
 	id := strings.ToLower(rand.Text()[:6])
-	r := &run{id: id, dir: filepath.Join(all, id), shared: map[string]*sharedMachine{}, built: map[string]func() (string, error){}}
+	r := &run{id: id, dir: filepath.Join(all, id), shared: map[Suite]*sharedMachine{}, built: map[string]func() (string, error){}}
 	if err := os.Mkdir(r.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func newRun() (*run, error) {
 
 // newDir makes the directory of one container; the id is unique on this host.
 func (r *run) newDir(s Suite) (id, dir string, err error) {
-	id = fmt.Sprintf("%s-%s-%d", s.Name, r.id, r.last.Add(1))
+	id = fmt.Sprintf("%s-%s-%d", s, r.id, r.last.Add(1))
 	dir = filepath.Join(r.dir, id)
 	return id, dir, os.Mkdir(dir, 0o755)
 }
@@ -96,10 +96,10 @@ func cgroupPrefix(runs string) string {
 // sharedOf returns the suite's container that all tests of this process share.
 func (r *run) sharedOf(s Suite) (*machine, error) {
 	r.mu.Lock()
-	sm := r.shared[s.Name]
+	sm := r.shared[s]
 	if sm == nil {
 		sm = &sharedMachine{}
-		r.shared[s.Name] = sm
+		r.shared[s] = sm
 	}
 	r.mu.Unlock()
 	sm.boot.Do(func() { sm.m, sm.err = bootMachine(r, s, Options{}) })
