@@ -43,7 +43,7 @@ func many(k *kit) []row {
 	dirs := k.three(dir, 10)
 	hello := k.build("./integration/bench/hello", dir+"/hello")
 	const template = "bench-many@.service"
-	k.unit(template, "[Service]\nExecStart=!/usr/bin/extexec run -- /usr/bin/sleep infinity\n[X-Extexec]\n"+lines("ExtensionDirectories", dirs))
+	k.unit(template, "[Service]\nType=notify\nExecStart=!/usr/bin/extexec run -- "+service+"\n[X-Extexec]\n"+lines("ExtensionDirectories", dirs))
 	var names []string
 	for i := range units {
 		name := fmt.Sprintf("bench-many@%d.service", i)
