@@ -38,7 +38,7 @@ func ifChanged(k *kit) []row {
 // many compares 200 reloads at once with 200 in a row, and shows the same of a bare
 // process.
 func many(k *kit) []row {
-	const units, rounds = 200, 9
+	const units = 200
 	dir := k.c.TempDir()
 	dirs := k.three(dir, 10)
 	hello := k.build("./integration/bench/hello", dir+"/hello")
@@ -57,7 +57,7 @@ func many(k *kit) []row {
 	k.c.Cleanup(func() { k.c.Systemctl(append([]string{"stop"}, names...)...) })
 	reload := func(i int) *exec.Cmd { return exec.Command("/usr/bin/extexec", "reload", "--force", names[i]) }
 	bare := func(int) *exec.Cmd { return exec.Command(hello) }
-	s := k.inTurnFor(rounds, func() float64 { return k.atOnce(units, reload) }, func() float64 { return k.inARow(units, reload) },
+	s := k.inTurnFor(max(*runs/3, 3), func() float64 { return k.atOnce(units, reload) }, func() float64 { return k.inARow(units, reload) },
 		func() float64 { return k.atOnce(units, bare) }, func() float64 { return k.inARow(units, bare) })
 	return []row{ratio{a: s[0], b: s[1]}.row("200 units reloaded at once / one after the other", 0.75,
 		fmt.Sprintf("at once %s, in a row %s; hello %.2f", ms(s[0]), ms(s[1]), ratio{a: s[2], b: s[3]}.value()))}
