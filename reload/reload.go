@@ -248,17 +248,23 @@ func (t *transaction) restore(ctx context.Context, is *situation, running *targe
 	}
 	// A transaction of its own: the one that failed is undone.
 	t.run = &steps.Run{UndoTimeout: t.run.UndoTimeout}
+	restored := true
 	defer func() {
 		if err != nil {
 			err = errors.Join(cause, &steps.UndoError{Step: "put the last committed generation back", Err: errors.Join(err, t.run.Undo(ctx))})
 		} else {
-			t.changed, err = true, cause
+			t.changed, err = t.changed || restored, cause
 		}
 		err = errors.Join(err, t.run.Close())
 	}()
 	look, err := steps.Do(ctx, t.run, "survey", t.survey(running, is))
 	if err != nil {
 		return err
+	}
+	if !look.Interrupted() && shows(look, is.record.Current) {
+		// It is live: the interrupted reload had not come to its exchange.
+		restored = false
+		return t.lock.Abort()
 	}
 	picked, err := nsmount.Do(ctx, t.host, func() ([]*extension.Picked, error) { return pickRecorded(is.record.Current) })
 	if err != nil {

@@ -388,6 +388,38 @@ func TestRestoreAfterFailedVerify(t *testing.T) {
 	b.whole()
 }
 
+// TestNothingToRestore kills a reload before its exchange, and takes the version that
+// is live away: the next reload fails, and leaves that live all the same.
+func TestNothingToRestore(t *testing.T) {
+	for _, setting := range []string{"ReloadCheck", "ReloadVerify"} {
+		t.Run(setting, func(t *testing.T) {
+			b := newBed(t)
+			b.write(setting + `=/bin/sh -c 'read v </etc/extexec-test || test $$v = 1'`)
+			b.start()
+			b.install("2")
+			cmd := child{Name: "bed", Dirs: b.dirs, Point: "before exchange", Limits: nsmount.Probe()}.command(t)
+			if setting == "ReloadCheck" {
+				cmd = child{Name: "bed", Dirs: b.dirs, Point: "after stage", Limits: nsmount.Probe()}.command(t)
+			}
+			if err := cmd.Run(); err == nil {
+				t.Fatal("the child was not killed")
+			}
+			for _, name := range []string{"conf", "sys"} {
+				if err := os.Rename(b.dir+"/"+name+".v/"+name+"_1", b.dir+"/"+name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := b.reload(Options{})
+			var f *Failure
+			if !errors.As(err, &f) || f.Left == Broken {
+				t.Errorf("error %v, want one that says that the old state is live", err)
+			}
+			b.want("1")
+			b.whole()
+		})
+	}
+}
+
 // TestBadVersion installs what cannot be used: nothing changes, and the message
 // names the thing.
 func TestBadVersion(t *testing.T) {

@@ -66,7 +66,9 @@ const (
 	failed    = 1
 	checked   = 3
 	takenBack = 4
-	locked    = 75
+	// undoFailed is right only where a kill came before, and what is to come back is gone.
+	undoFailed = 5
+	locked     = 75
 )
 
 // reload is what a reload must come to.
@@ -132,10 +134,8 @@ func (m *model) rollback() (code int) {
 	if to == nil {
 		return failed
 	}
-	for i, v := range to {
-		if _, there := m.shelves[i].versions[v]; !there {
-			return failed
-		}
+	if !m.there(to) {
+		return failed
 	}
 	old := m.holds
 	if code := m.goLive(to, true); code != done {
@@ -148,6 +148,16 @@ func (m *model) rollback() (code int) {
 		}
 	}
 	return done
+}
+
+// there tells whether a set can still be had.
+func (m *model) there(all set) bool {
+	for i, v := range all {
+		if _, ok := m.shelves[i].versions[v]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // back is the last generation with others than the current one has, none of them refused or held.

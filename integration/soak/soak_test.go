@@ -257,6 +257,10 @@ func (w *world) transact(s *service, verb string, args ...string) {
 	began := time.Now()
 	code, out := s.run(verb, args...)
 	w.took = (7*w.took + time.Since(began)) / 8
+	if code == undoFailed && s.interrupted && want != done && !s.there(s.current()) {
+		w.renew(s)
+		return
+	}
 	// What an interrupted one has left is put in order, whatever comes of this.
 	if code != want && !(s.interrupted && want != done && code == takenBack) {
 		w.errorf(s, "%s: exit code %d, want %d\n%s", verb, code, want, out)
@@ -278,6 +282,22 @@ func (w *world) transact(s *service, verb string, args ...string) {
 	if err := s.view(); err != nil {
 		w.errorf(s, "after %s: %v\n%s", verb, err, out)
 	}
+}
+
+// renew does what is left to do after a kill has left a part of something new, which turns out to be bad, while
+// the last good one was removed: it installs newer ones.
+func (w *world) renew(s *service) {
+	w.note("what %s had was removed: new versions", s.name)
+	now, err := s.recorded()
+	if err != nil {
+		w.errorf(s, "%v", err)
+		return
+	}
+	s.accept(now)
+	for i, shelf := range s.shelves {
+		s.shown[i][shelf.install(sound)] = true
+	}
+	w.transact(s, "reload")
 }
 
 // compare holds what extexec has recorded against the model.
