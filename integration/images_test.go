@@ -35,15 +35,16 @@ func newWorkshop(t *testing.T) *workshop {
 func newWorkshopIn(t *testing.T, c *rig.Container) *workshop {
 	t.Helper()
 	w := &workshop{t: t, c: c, dir: c.TempDir()}
-	w.do(`openssl req -x509 -newkey rsa:2048 -nodes -keyout web.key -out web.crt -days 30 -subj "/CN=extexec test" 2>/dev/null`)
-	for class, dir := range map[string]string{"sysext": "usr/lib", "confext": "etc"} {
-		w.do(`mkdir -p ` + class + `/` + dir + `/extension-release.d ` + class + `/` + dir + `/images
-			echo ID=_any >` + class + `/` + dir + `/extension-release.d/extension-release.web
-			echo one >` + class + `/` + dir + `/images/file
-			cp /usr/bin/openssl ` + class + `/` + dir + `/images/larger
-			ln ` + class + `/` + dir + `/images/file ` + class + `/` + dir + `/images/link`)
-	}
-	w.do(`mkdir -p sysext/opt/images; echo two >sysext/opt/images/file`)
+	w.do(`openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout web.key -out web.crt -days 30 -subj "/CN=extexec test" 2>/dev/null
+		mkdir -p sysext/usr/lib/extension-release.d sysext/usr/lib/images sysext/opt/images
+		echo ID=_any >sysext/usr/lib/extension-release.d/extension-release.web
+		echo one >sysext/usr/lib/images/file
+		echo two >sysext/opt/images/file
+		cp /usr/bin/openssl sysext/usr/lib/images/larger
+		ln sysext/usr/lib/images/file sysext/usr/lib/images/link
+		cp -a sysext/usr/lib confext
+		mkdir confext/etc
+		mv confext/extension-release.d confext/images confext/etc`)
 	return w
 }
 
@@ -78,6 +79,8 @@ func (w *workshop) partitions(name string) (*gpt.Table, [][]byte) {
 func TestBuildAsRepart(t *testing.T) {
 	t.Parallel()
 	w := newWorkshop(t)
+	// Unlike ECDSA as OpenSSL makes it, RSA signs the same twice.
+	w.do(`openssl req -x509 -newkey rsa:2048 -nodes -keyout web.key -out web.crt -days 30 -subj "/CN=extexec test" 2>/dev/null`)
 	for _, class := range []string{"sysext", "confext"} {
 		const repart = "systemd-repart --offline=yes --pretty=no --private-key=web.key --certificate=web.crt --seed=" + imageSeed
 		w.do(`/usr/bin/extexec build ` + class + ` -o web_ours.raw --key web.key --certificate web.crt --seed ` + imageSeed + `
@@ -340,5 +343,22 @@ func TestBuildInterrupted(t *testing.T) {
 	}
 	if got := w.do("ls -A out; cat out/web.raw"); got != "web.raw\nbefore\n" {
 		t.Errorf("left: %q", got)
+	}
+}
+
+// TestBuildDiskFull builds and composes onto a disk that is too small: one line that says so, and nothing is left.
+func TestBuildDiskFull(t *testing.T) {
+	t.Parallel()
+	w := newWorkshop(t)
+	w.do("mkdir full s; cp -a sysext s/web; mount -t tmpfs -o size=300k none full; echo before >full/web.raw")
+	w.c.Cleanup(func() { w.do("umount full") })
+	for _, command := range []string{"build s/web --format erofs", "build s/web --format squashfs", "build s/web", "compose s/web --format erofs", "compose s/web"} {
+		r := w.c.Exec(t.Context(), "sh", "-c", "cd "+w.dir+"; exec /usr/bin/extexec "+command+" -o full/web.raw")
+		if r.Code != 1 || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 {
+			t.Errorf("%s: %s", command, r)
+		}
+		if got := w.do("ls -A full; cat full/web.raw"); got != "web.raw\nbefore\n" {
+			t.Errorf("%s left %q", command, got)
+		}
 	}
 }
