@@ -32,6 +32,9 @@ type child struct {
 	Limits nsmount.Limits
 	Bind   []string // a start binds the first on the second at Point
 	Files  uint64   // RLIMIT_NOFILE, soft and hard
+
+	Strike syscall.Signal // a start gets it at Point, or, where it is 0 and Bind empty, fails there
+	Points string         // a start writes the names of its points into this file
 }
 
 const envChild = "RELOADTEST_CHILD"
@@ -64,10 +67,10 @@ func (c child) do() error {
 			}
 		}
 		c.Run.Hook = func(point string) error {
-			if point == c.Point {
+			if point == c.Point && len(c.Bind) > 0 {
 				return nsmounttest.Mount(c.Bind[0], c.Bind[1], "", syscall.MS_BIND)
 			}
-			return nil
+			return c.strike(point)
 		}
 		return Run(context.Background(), *c.Run)
 	}
@@ -85,6 +88,31 @@ func (c child) do() error {
 	}
 	return err
 }
+
+// strike is the hook of a start.
+func (c child) strike(point string) error {
+	if c.Points != "" {
+		f, err := os.OpenFile(c.Points, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = fmt.Fprintln(f, point)
+		return err
+	}
+	switch {
+	case point != c.Point:
+		return nil
+	case c.Strike == 0:
+		return errInjected
+	}
+	if err := syscall.Kill(os.Getpid(), c.Strike); err != nil {
+		return err
+	}
+	select {} // the process ends here
+}
+
+var errInjected = errors.New("injected")
 
 func (c child) command(t testing.TB) *exec.Cmd {
 	t.Helper()

@@ -1,0 +1,133 @@
+package reload
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/nsmount/nsmounttest"
+	"github.com/extexec/extexec/reload/state"
+)
+
+// TestEndAtEveryStep ends a reload at each point, by a signal or because its time has
+// run out. What was done is undone, and the service is told again where it had been
+// told of the new version.
+func TestEndAtEveryStep(t *testing.T) {
+	b := newBed(t)
+	applied := b.dir + "/applied"
+	b.write("ReloadCommand=/bin/sh -c 'cat /etc/extexec-test >>" + applied + "'")
+	b.start()
+	b.install("2")
+	late := []string{"after exchange", "before apply", "after apply", "before verify", "after verify"}
+	signal, timeout := errors.New("the signal"), errors.New("the time")
+	for _, point := range points(t) {
+		if strings.Contains(point, "commit") {
+			continue // that is one rename: it is done
+		}
+		for _, cause := range []error{signal, timeout} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			hook := func(p string) error { cancel(signal); return nil }
+			if cause == timeout {
+				var stop context.CancelFunc
+				ctx, stop = context.WithTimeoutCause(ctx, 200*time.Millisecond, timeout)
+				defer stop()
+				hook = func(string) error { <-ctx.Done(); return nil }
+			}
+			_, err := Reload(ctx, Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe(), Hook: func(p string) error {
+				if p == point {
+					return hook(p)
+				}
+				return nil
+			}})
+			cancel(nil)
+			want, told := Unchanged, ""
+			if slices.Contains(late, point) {
+				want = TakenBack
+			}
+			switch slices.Index(late, point) {
+			case -1, 0:
+			case 1:
+				told = "1" // apply had begun, and came to nothing
+			default:
+				told = "21"
+			}
+			var f *Failure
+			if !errors.As(err, &f) || f.Left != want || !errors.Is(err, cause) {
+				t.Errorf("%s: error %v, want %q in it, and what is left %v", point, err, cause, want)
+			}
+			text, err := os.ReadFile(applied)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) || string(text) != told {
+				t.Errorf("%s, %v: the service was told %q, %v, want %q", point, cause, text, err, told)
+			}
+			_ = os.Remove(applied)
+			b.want("1")
+			b.whole()
+		}
+	}
+	if _, err := b.reload(Options{}); err != nil {
+		t.Fatal(err)
+	}
+	b.want("2")
+	b.whole()
+}
+
+// TestStartAtEveryStep fails a start at each point, and ends it by SIGKILL or, after a
+// step, by SIGTERM: no record of a start that failed, no lock and no mount is left, and the next
+// one goes through.
+func TestStartAtEveryStep(t *testing.T) {
+	b := newBed(t)
+	o := b.options()
+	list := b.dir + "/points"
+	first := nsmounttest.StartCommand(t, child{Run: &o, Points: list}.command(t))
+	first.Stop()
+	text, err := os.ReadFile(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Fields(strings.ReplaceAll(string(text), " ", "_"))
+	if len(all) < 12 || !slices.Contains(all, "after_record") {
+		t.Fatalf("the steps of a start: %q", all)
+	}
+	mounts := nsmounttest.Mounts()
+	for _, point := range all {
+		point = strings.ReplaceAll(point, "_", " ")
+		end := syscall.SIGKILL
+		if strings.HasPrefix(point, "after") {
+			end = syscall.SIGTERM
+		}
+		for _, strike := range []syscall.Signal{0, end} {
+			b.dirs = state.In(b.dir + "/state-" + point + strike.String())
+			o := b.options()
+			cmd := child{Run: &o, Point: point, Strike: strike}.command(t)
+			cmd.Stderr = nil
+			out, _ := cmd.CombinedOutput()
+			ws := cmd.ProcessState.Sys().(syscall.WaitStatus)
+			u := b.stateOf()
+			_, err := u.Load()
+			switch {
+			case strike != 0 && (!ws.Signaled() || ws.Signal() != strike):
+				t.Fatalf("%s: it was not ended by %v: %s", point, strike, out)
+			case strike == 0 && (ws.ExitStatus() != 1 || !strings.Contains(string(out), "injected")):
+				t.Errorf("%s: exit status %d: %s", point, ws.ExitStatus(), out)
+			case strike == 0 && !errors.Is(err, fs.ErrNotExist):
+				t.Errorf("%s: there is a record: %v", point, err)
+			}
+			if pid, held := u.Holder(); held {
+				t.Errorf("%s, %v: process %d holds the lock", point, strike, pid)
+			}
+			if now := nsmounttest.Mounts(); !slices.Equal(now, mounts) {
+				t.Errorf("%s, %v: the mount table has changed", point, strike)
+			}
+			b.start()
+			b.want("1")
+			b.svc.Stop()
+		}
+	}
+}
