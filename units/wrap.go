@@ -121,7 +121,7 @@ func cutWord(text string) (word, rest string) {
 	if err != nil || !ok {
 		return text, ""
 	}
-	return strings.TrimSpace(text[:len(text)-len(rest)]), rest
+	return strings.Trim(text[:len(text)-len(rest)], " \t\n\r"), rest
 }
 
 // others puts extexec exec before the commands that run while the main process does,
