@@ -49,7 +49,15 @@ func (t *transaction) remember(ctx context.Context, err error) {
 	g := state.Generation{
 		Number: number, Time: time.Now().UTC(), Outcome: outcome, Why: f.Err.Error(), Trigger: t.trigger, Extensions: t.tried,
 	}
-	t.warn(t.lock.AddHistory(g, t.is.settings.KeepGenerations))
+	t.addHistory(g)
+}
+
+// addHistory adds a generation, after the one before it where a kill came between
+// that one's commit and its line.
+func (t *transaction) addHistory(g state.Generation) {
+	keep := t.is.settings.KeepGenerations
+	t.warn(t.lock.Complete(&t.is.record.Current, keep))
+	t.warn(t.lock.AddHistory(g, keep))
 }
 
 // outcomeOf judges a failure for the history; "" where it says nothing about the

@@ -341,6 +341,40 @@ func TestInterruptedRollback(t *testing.T) {
 	}
 }
 
+// TestKillBeforeHistory kills a reload between its commit and the line in the
+// history: the next one adds that line, also when it is refused.
+func TestKillBeforeHistory(t *testing.T) {
+	for _, next := range []string{"committed", "refused"} {
+		t.Run(next, func(t *testing.T) {
+			b := newBed(t)
+			b.start()
+			b.install("2")
+			if _, err := b.reload(Options{}); err != nil {
+				t.Fatal(err)
+			}
+			history := b.dir + "/state/memory/bed/history.jsonl"
+			lines, err := os.ReadFile(history)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, _, _ := strings.Cut(string(lines), "\n")
+			if err := os.WriteFile(history, []byte(first+"\n"), 0o600); err != nil { // as such a kill leaves it
+				t.Fatal(err)
+			}
+			if next == "refused" {
+				b.extension("conf", "3", map[string]string{"etc/x": ""})
+			} else {
+				b.install("3")
+			}
+			_, err = b.reload(Options{})
+			if (err != nil) != (next == "refused") {
+				t.Fatal(err)
+			}
+			b.wantHistory("1 run committed 1", "2 reload committed 2", "3 reload "+next+" 3")
+		})
+	}
+}
+
 // mainPID is a manager that knows one unit.
 type mainPID int
 

@@ -404,7 +404,7 @@ func (t *transaction) commit(is *situation, m *made, todo todo) steps.Step[state
 		g := m.record.Current
 		t.res.Generation, t.res.Exchanged = g, true
 		if todo == exchange {
-			t.warn(t.lock.AddHistory(g, is.settings.KeepGenerations))
+			t.addHistory(g)
 			t.warn(accept(t.lock, is.memory, m.all.extensions, t.Force || t.back != nil, t.Force))
 		}
 		return g, nil

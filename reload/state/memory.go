@@ -156,6 +156,28 @@ func (d dir) replaceSynced(name string, contents []byte) error {
 	return d.sync(name)
 }
 
+// Complete adds the generation of the record to the history where that lacks it:
+// whoever committed it was killed before it came to that.
+func (l *Lock) Complete(current *Generation, keep int) *Warning {
+	if l.memory.f == nil || current.Number == 0 {
+		return nil // that it cannot be remembered is said elsewhere
+	}
+	lines, err := readLines(l.memory)
+	if err != nil {
+		return nil
+	}
+	for i := len(lines) - 1; i >= 0; i-- {
+		n, err := decodeNumber(l.memory.path(historyFile), lines[i])
+		if err != nil || n == current.Number {
+			return nil
+		}
+		if n > 0 && n < current.Number {
+			break
+		}
+	}
+	return l.AddHistory(*current, keep)
+}
+
 func (l *Lock) warn(write func() error) *Warning {
 	if l.memory.f == nil {
 		return l.warning
