@@ -54,20 +54,28 @@ func repairHostMerge(t *testing.T, c *rig.Container, m hostMerge) {
 	never := m.unit(t, c, "never", "MountFlags=private\n")
 	older := m.unit(t, c, "older", "ProtectSystem=full\nInaccessiblePaths="+m.hidden+"\n")
 	follows := m.unit(t, c, "follows", "ProtectSystem=full\n")
+	ours := m.wrapped(t, c)
 	c.Cleanup(func() { c.Must(m.tool, "unmerge") }) // or the units could not be removed from /etc
 	never.run()
 	m.install(c, "1")
 	c.Must(m.tool, "merge")
 	older.run()
 	follows.run()
+	ours.run()
 	older.sees(m.file, "1\n")
+	ours.sees(m.file, "1\n")
+	ours.sees(m.hierarchy()+"/repair-ours", "ours\n")
 	m.install(c, "2")
 	c.Must(m.tool, "refresh")
 	follows.sees(m.file, "2\n")
 	older.sees(m.file, "1\n")
 
 	stale := staleNow(t, c, "--dry-run")
-	for _, want := range []string{never.unit + " " + m.hierarchy() + ": no merge\n", older.unit + " " + m.hierarchy() + ": an older merge\n"} {
+	for _, want := range []string{
+		never.unit + " " + m.hierarchy() + ": no merge\n",
+		older.unit + " " + m.hierarchy() + ": an older merge\n",
+		ours.unit + " " + m.hierarchy() + ": generation 1 over an older merge\n",
+	} {
 		if !strings.Contains(stale, want) {
 			t.Errorf("the dry run does not name %q:\n%s", want, stale)
 		}
@@ -78,17 +86,23 @@ func repairHostMerge(t *testing.T, c *rig.Container, m hostMerge) {
 	older.sees(m.file, "1\n") // nothing was changed
 	older.ask("forget")
 	never.ask("forget")
+	ours.ask("forget")
 	t.Logf("%s", c.Must("extexec", "repair"))
 	if again := c.Must("extexec", "repair"); again != "Nothing to repair." {
 		t.Errorf("a second repair:\n%s", again)
 	}
-	for _, a := range []*adoptee{never, older} {
+	for _, a := range []*adoptee{never, older, ours} {
 		a.sees(m.file, "2\n")
 		if now := c.MainPID(a.unit); now != a.pid {
 			t.Errorf("main process of %s is %v, was %v", a.unit, now, a.pid)
 		}
 	}
 	older.unharmed()
+	ours.unharmed()
+	ours.sees(m.hierarchy()+"/repair-ours", "ours\n")
+	if now := ours.sources(m.hierarchy()); strings.Count(strings.Join(now, " "), "extexec:1.2:") != 1 || !strings.HasPrefix(now[len(now)-1], "extexec:") {
+		t.Errorf("%s has the overlays %q on it", m.hierarchy(), now)
+	}
 	if f := never.ask("forget").File("/etc/os-release"); f.Failed != 0 || f.Lookups == 0 {
 		t.Errorf("%s: %d of %d lookups failed", never.unit, f.Failed, f.Lookups)
 	}
@@ -106,6 +120,17 @@ func (m hostMerge) unit(t *testing.T, c *rig.Container, name, settings string) *
 	t.Helper()
 	a := newAdoptee(t, c, strings.TrimPrefix(m.tool, "systemd-")+"-"+name)
 	c.WriteUnit(a.unit, a.text("PrivateTmp=yes\n"+settings, m.file, "/etc/os-release"))
+	return a
+}
+
+// wrapped is a unit with an extension of its own in the same hierarchy.
+func (m hostMerge) wrapped(t *testing.T, c *rig.Container) *adoptee {
+	t.Helper()
+	a := newAdoptee(t, c, strings.TrimPrefix(m.tool, "systemd-")+"-ours")
+	file := m.hierarchy() + "/repair-ours"
+	a.ship("own.v/own_1", files{file: "ours\n"})
+	text := a.text("ProtectSystem=full\nInaccessiblePaths="+m.hidden+"\n[X-Extexec]\nExtensionDirectories=%D/own.v\n", m.file, file)
+	c.WriteUnit(a.unit, strings.Replace(text, "ExecStart=", "ExecStart=!/usr/bin/extexec run -- /usr/bin/", 1))
 	return a
 }
 

@@ -87,7 +87,9 @@ type transaction struct {
 	trigger string // what it is: triggerReload, …
 	back    *back  // of a rollback
 
-	repaired *Repaired // of a repair
+	// Of a repair:
+	repaired *Repaired
+	merged   *hierarchy.Host // what the host has merged
 }
 
 // reload reads like the list in docs/architecture.md, "One reload".

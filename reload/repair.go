@@ -46,9 +46,9 @@ type Stale struct {
 
 // Repair finds running services whose mount namespaces do not show what they should,
 // and exchanges it there, without a restart. What has a record should show its
-// current generation. In the main namespace of any other service, and in a hierarchy
-// of such a one without overlay of ours, what the host has merged with systemd-sysext
-// or systemd-confext should show. Every service is a transaction of its own: what went
+// current generation, over what the host has merged with systemd-sysext or
+// systemd-confext. Hierarchies without overlay of ours should show that in the main
+// namespace of every service. Every service is a transaction of its own: what went
 // wrong with one is in its Err.
 func Repair(ctx context.Context, o RepairOptions) ([]Repaired, error) {
 	host, err := hostView(startedBySystemd())
@@ -56,7 +56,12 @@ func Repair(ctx context.Context, o RepairOptions) ([]Repaired, error) {
 		return nil, err
 	}
 	defer host.Close()
-	r := &repairer{RepairOptions: o, host: host, known: map[string]bool{}}
+	merged, err := hierarchy.TakeHost(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	defer merged.Close()
+	r := &repairer{RepairOptions: o, host: host, merged: merged, known: map[string]bool{}}
 	if err := r.records(ctx); err != nil {
 		return nil, err
 	}
@@ -74,9 +79,10 @@ func Repair(ctx context.Context, o RepairOptions) ([]Repaired, error) {
 // repairer is a repair on its way.
 type repairer struct {
 	RepairOptions
-	host  *nsmount.Namespace
-	known map[string]bool
-	all   []Repaired
+	host   *nsmount.Namespace
+	merged *hierarchy.Host
+	known  map[string]bool
+	all    []Repaired
 }
 
 func (r *repairer) asked(name string) bool {
@@ -121,7 +127,7 @@ func (r *repairer) records(ctx context.Context) error {
 		r.known[name] = true
 		o := r.Options
 		o.Name = name
-		t := &transaction{Options: o, trigger: triggerRepair, repaired: &Repaired{Name: name}}
+		t := &transaction{Options: o, trigger: triggerRepair, repaired: &Repaired{Name: name}, merged: r.merged}
 		res, err := t.transact(ctx, func(ctx context.Context) error { return t.repair(ctx, r.DryRun) })
 		if t.repaired.Err = err; res != nil {
 			t.repaired.Done, t.repaired.Warnings = res.Exchanged, res.Warnings
@@ -220,6 +226,8 @@ func (t *transaction) stale(is *situation, v *hierarchy.View) (all []Stale) {
 			all = append(all, Stale{Path: s.Path, Shows: shows + ", of an interrupted reload", Wanted: wanted})
 		} else if i < 0 || !showsThis(s, current, current.Hierarchies[i]) {
 			all = append(all, Stale{Path: s.Path, Shows: shows, Wanted: wanted})
+		} else if behind := s.Behind(); behind != "" {
+			all = append(all, Stale{Path: s.Path, Shows: shows + " over " + behind, Wanted: wanted + " over the host's merge"})
 		}
 	}
 	if len(all) == 0 && is.record.Pending != nil {
@@ -292,25 +300,20 @@ func (r *repairer) merges(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	host, err := hierarchy.TakeHost(ctx, r.host)
-	if err != nil {
-		return err
-	}
-	defer host.Close()
 	for _, m := range mains {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if r.asked(m.Unit) {
 			r.known[m.Unit] = true
-			r.add(r.merge(ctx, host, m))
+			r.add(r.merge(ctx, m))
 		}
 	}
 	return nil
 }
 
 // merge is the transaction of one service.
-func (r *repairer) merge(ctx context.Context, host *hierarchy.Host, m service.MainNamespace) Repaired {
+func (r *repairer) merge(ctx context.Context, m service.MainNamespace) Repaired {
 	one := Repaired{Name: m.Unit, PID: m.PIDs[0]}
 	ctx, cancel := context.WithTimeout(ctx, elsewhereBound)
 	defer cancel()
@@ -320,13 +323,13 @@ func (r *repairer) merge(ctx context.Context, host *hierarchy.Host, m service.Ma
 	}
 	if err == nil {
 		defer n.Close()
-		if n.view, err = host.Behind(ctx, n.live, hierarchy.Options{Limits: r.Limits}); err == nil {
+		if n.view, err = r.merged.Behind(ctx, n.live, hierarchy.Options{Limits: r.Limits}); err == nil {
 			one.Stale = behind(n.view)
 		}
 		err = errors.Join(err, n.drop())
 	}
 	if err == nil && len(one.Stale) > 0 && !r.DryRun {
-		if err = r.mergeLocked(ctx, host, n, m.Unit); err == nil {
+		if err = r.mergeLocked(ctx, n, m.Unit); err == nil {
 			one.Done = true
 		}
 	}
@@ -336,7 +339,7 @@ func (r *repairer) merge(ctx context.Context, host *hierarchy.Host, m service.Ma
 	return one
 }
 
-func (r *repairer) mergeLocked(ctx context.Context, host *hierarchy.Host, n *other, name string) error {
+func (r *repairer) mergeLocked(ctx context.Context, n *other, name string) error {
 	lock, err := nsmount.Do(ctx, r.host, func() (*state.Lock, error) {
 		u, err := r.Dirs.Unit(name)
 		if err != nil {
@@ -347,8 +350,8 @@ func (r *repairer) mergeLocked(ctx context.Context, host *hierarchy.Host, n *oth
 	if err != nil {
 		return err
 	}
-	err = n.exchange(ctx, make([]hierarchy.Wanted, len(host.Merges)), func() (*hierarchy.View, error) {
-		return host.Behind(ctx, n.live, hierarchy.Options{Limits: r.Limits})
+	err = n.exchange(ctx, make([]hierarchy.Wanted, len(r.merged.Merges)), func() (*hierarchy.View, error) {
+		return r.merged.Behind(ctx, n.live, hierarchy.Options{Limits: r.Limits})
 	})
 	return errors.Join(err, lock.Close())
 }

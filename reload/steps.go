@@ -95,7 +95,7 @@ func (t *transaction) survey(target *target, is *situation) steps.Step[*hierarch
 
 func (t *transaction) look(ctx context.Context, target *target, is *situation) (*hierarchy.View, error) {
 	v, err := hierarchy.Take(ctx, target.ns, target.live, hierarchy.Options{
-		Hierarchies: is.hierarchies, Limits: t.Limits, FromBase: fromBase(is.record),
+		Hierarchies: is.hierarchies, Limits: t.Limits, FromBase: fromBase(is.record), Host: t.merged,
 	})
 	if err == nil {
 		t.run.Own(v)

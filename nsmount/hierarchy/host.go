@@ -165,7 +165,8 @@ func (h *Host) Behind(ctx context.Context, live *nsmount.Namespace, o Options) (
 	return v, nil
 }
 
-// Behind says how a hierarchy is behind the host's merge; "" for not at all.
+// Behind says how a hierarchy, or what an overlay of ours on it was made over, is
+// behind the host's merge; "" for not at all.
 func (s *Survey) Behind() string { return s.behind }
 
 func (v *View) surveyBehind(ctx context.Context, live *nsmount.Namespace) error {
@@ -214,7 +215,7 @@ func (v *View) surveyBehind(ctx context.Context, live *nsmount.Namespace) error 
 // behind compares what a service shows with the merge.
 func (m *Merge) behind(own *carrySource) (string, error) {
 	top := own.top
-	if top.Major == m.at.top.Major && top.Minor == m.at.top.Minor {
+	if m.is(top) {
 		return "", nil
 	}
 	if merged(top) && top.Source == m.Class && own.root == "/" {
@@ -226,17 +227,94 @@ func (m *Merge) behind(own *carrySource) (string, error) {
 	return NoMerge, nil
 }
 
+// maxDev bounds the file that names the device of a merge.
+const maxDev = 64
+
+// overHost compares an overlay of ours and its base with what the host has merged. The
+// merge says in a file of its own which device it is (/etc/.systemd-confext/dev), and
+// that shows through an overlay that was made over it.
+func (v *View) overHost(ctx context.Context, s *Survey, own, base *carrySource) error {
+	m := v.options.Host.merge(s.Path)
+	if m == nil || len(s.Overlays) == 0 {
+		return nil
+	}
+	behind, err := m.behind(base)
+	if err != nil {
+		return err
+	}
+	if behind != "" {
+		whole, err := m.clone(ctx)
+		if err != nil {
+			return err
+		}
+		if err := v.own(whole).SetPropagation(nsmount.Private, false); err != nil {
+			return err
+		}
+		s.Base = whole
+	} else if !m.is(base.top) {
+		return nil // it has a base of its own
+	}
+	dev, err := nsmount.Do(ctx, own.ns, func() (string, error) { return v.readDev(own.dir, m) })
+	switch {
+	case err != nil:
+		return err
+	case dev == "":
+		s.behind = NoMerge
+	case dev != fmt.Sprintf("%d:%d", m.at.top.Major, m.at.top.Minor):
+		s.behind = OlderMerge
+	}
+	return nil
+}
+
+// readDev returns "" where there is no such file.
+func (v *View) readDev(dir *os.File, m *Merge) (string, error) {
+	f, err := nsmount.OpenBelow(dir, ".systemd-"+m.Class+"/dev", unix.O_PATH)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := v.readRegular(f, maxDev)
+	return strings.TrimSpace(string(text)), err
+}
+
+// merge is what the host has merged there, nil for nothing.
+func (h *Host) merge(path string) *Merge {
+	if h == nil {
+		return nil
+	}
+	i := slices.IndexFunc(h.Merges, func(m *Merge) bool { return m.Path == path })
+	if i < 0 {
+		return nil
+	}
+	return h.Merges[i]
+}
+
+// is tells whether a mount shows the merge.
+func (m *Merge) is(mount *nsmount.Mount) bool {
+	return mount.Major == m.at.top.Major && mount.Minor == m.at.top.Minor
+}
+
+func (m *Merge) clone(ctx context.Context) (*nsmount.Tree, error) {
+	t, err := nsmount.Do(ctx, m.at.ns, func() (*nsmount.Tree, error) { return nsmount.CloneDir(m.at.dir, false, 0) })
+	if err != nil {
+		return nil, fmt.Errorf("clone the host's tree: %w", err)
+	}
+	return t, nil
+}
+
 // takeMerged clones the host's tree, and finds the mounts to carry: the service's,
 // and the host's below the merge.
 func (v *View) takeMerged(ctx context.Context, s *Survey, own carrySource) error {
 	m := s.merge
-	whole, err := nsmount.Do(ctx, m.at.ns, func() (*nsmount.Tree, error) { return nsmount.CloneDir(m.at.dir, false, 0) })
-	if err != nil {
-		return fmt.Errorf("clone the host's tree: %w", err)
+	var err error
+	if s.whole, err = m.clone(ctx); err != nil {
+		return err
 	}
-	s.whole = whole
 	// What the host mounts below it later appears, nothing goes the other way.
-	if err := whole.SetPropagation(nsmount.Slave, false); err != nil {
+	if err := s.whole.SetPropagation(nsmount.Slave, false); err != nil {
 		return err
 	}
 	if err := s.bindable(own.table); err != nil {
@@ -275,7 +353,7 @@ func (s *Survey) modeForMerge(limits nsmount.Limits) mode {
 // is tells whether a mount is the one that was staged.
 func (s *Staged) is(m *nsmount.Mount) bool {
 	if merge := s.Survey.merge; merge != nil {
-		return m.Major == merge.at.top.Major && m.Minor == merge.at.top.Minor
+		return merge.is(m)
 	}
 	return m.Source == s.Source.String()
 }

@@ -112,6 +112,10 @@ type Options struct {
 	// whether an earlier generation took it from the base. Such a mount is
 	// carried on only as long as the base has it. nil: none is known.
 	FromBase func(hierarchy, rel string) bool
+	// Host is what the host has merged: a base that is behind that is replaced by
+	// the host's tree, and [Survey.Behind] tells of an overlay that was made over
+	// something older. nil: the base is what is there.
+	Host *Host
 }
 
 // Close gives up all that the view has cloned out and that was not attached.
@@ -241,6 +245,9 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 	defer bases.Close()
 	return v.each(func(i int, s *Survey) error {
 		s.BaseWritable = !bases[i].top.SuperReadOnly() || bases[i].top.FSType == "overlay"
+		if err := v.overHost(ctx, s, &seen[i], &bases[i]); err != nil {
+			return err
+		}
 		return v.carry(ctx, s, seen[i], bases[i])
 	})
 }
