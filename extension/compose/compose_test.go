@@ -19,6 +19,8 @@ import (
 
 	"github.com/extexec/extexec/extension/compose"
 	"github.com/extexec/extexec/extension/release"
+	"github.com/extexec/extexec/image/build"
+	"github.com/extexec/extexec/image/gpt/gpttest"
 	"github.com/extexec/extexec/nsmount/nsmounttest"
 )
 
@@ -143,10 +145,21 @@ func TestComposeShowsWhatTheStackShows(t *testing.T) {
 			w.extension(d, classes...)
 			parts, dirs = append(parts, part(t, d)), append(dirs, d)
 		}
+		images := seed%5 == 0 // else directories: the parts, and what they come to
+		if images {
+			for i, d := range dirs {
+				dirs[i] = mounted(t, d, []build.Format{build.Squashfs, build.Erofs}[i%2])
+				f := open(t, dirs[i])
+				parts[i] = compose.DirectoryPart(parts[i].Name, f, parts[i].Releases)
+			}
+		}
 		one := filepath.Join(dir, "one")
 		must(t, os.Mkdir(one, 0o755))
 		_, err := compose.Compose(t.Context(), one, "one", parts)
 		must(t, err)
+		if images {
+			one = mounted(t, one, build.Erofs)
+		}
 		releases, err := compose.Check(open(t, one), "one_1.2")
 		must(t, err)
 		for _, r := range releases {
@@ -168,6 +181,21 @@ func TestComposeShowsWhatTheStackShows(t *testing.T) {
 		}
 		must(t, os.RemoveAll(dir))
 	}
+}
+
+// mounted makes an image of a directory and mounts it until the test ends.
+func mounted(t *testing.T, dir string, format build.Format) string {
+	t.Helper()
+	gpttest.Tool(t, "mkfs.erofs")
+	gpttest.Tool(t, "mksquashfs")
+	file, at := t.TempDir()+"/image", t.TempDir()
+	_, err := build.Build(t.Context(), dir, file, build.Options{Format: format, Time: time.Unix(2e9, 0)})
+	must(t, err)
+	if out, err := exec.Command("mount", "-o", "loop,ro", file, at).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Cleanup(func() { must(t, exec.Command("umount", at).Run()) })
+	return at
 }
 
 // overlay describes what overlayfs shows of a stack, the lowest first; those that are not there are left out.
