@@ -38,6 +38,8 @@ type Bind struct {
 // Options of a container of its own.
 type Options struct {
 	Binds []Bind
+	// OverlayRoot makes "/" an overlay, as container engines and live systems have it.
+	OverlayRoot bool
 }
 
 // A machine is a booted container, whoever uses it.
@@ -131,7 +133,11 @@ func (m *machine) start(o Options) error {
 		log.Close()
 		return err
 	}
-	config, err := json.Marshal(stage1Config{Root: m.rootDir(), Hostname: m.id, Console: slave.Name(), Notify: m.notifyPath(), Binds: o.Binds})
+	c := stage1Config{Root: m.rootDir(), Hostname: m.id, Console: slave.Name(), Notify: m.notifyPath(), Binds: o.Binds}
+	if o.OverlayRoot {
+		c.Upper = filepath.Join(m.dir, "upper")
+	}
+	config, err := json.Marshal(c)
 	if err == nil {
 		err = m.spawn(string(config), log)
 	}

@@ -18,6 +18,7 @@ const stage1Name = "extexec-rig-stage1"
 // stage1Config is what the host side tells the first process, as JSON in argv[1].
 type stage1Config struct {
 	Root     string // directory that becomes "/"
+	Upper    string // directory to be made, for an overlay over Root; "" for none
 	Hostname string
 	Console  string // path of the pty that becomes /dev/console
 	Notify   string // path of the socket that hears of the finished boot
@@ -68,7 +69,11 @@ func dressRoot(c stage1Config) error {
 	in := func(p string) string { return filepath.Join(c.Root, p) }
 	m := mounter{}
 	m.mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-	m.mount(c.Root, c.Root, "", unix.MS_BIND, "")
+	if c.Upper == "" {
+		m.mount(c.Root, c.Root, "", unix.MS_BIND, "")
+	} else {
+		m.overlay(c.Root, c.Upper)
+	}
 	m.mount("proc", in("proc"), "proc", api, "")
 	m.readOnly(in("proc/sys"), api) // the container must not set the machine's sysctls
 	m.mount("sysfs", in("sys"), "sysfs", api, "")
@@ -81,6 +86,14 @@ func dressRoot(c stage1Config) error {
 		m.bind(Bind{Source: b.Source, Target: in(b.Target), ReadOnly: b.ReadOnly})
 	}
 	return m.err
+}
+
+// overlay mounts one over the directory that it has as its lower one.
+func (m *mounter) overlay(root, upper string) {
+	for _, dir := range []string{upper + "/data", upper + "/work"} {
+		m.try(os.MkdirAll(dir, 0o755), "make overlay")
+	}
+	m.mount("rig", root, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/data,workdir=%s/work", root, upper, upper))
 }
 
 // pivot makes root "/" and drops the host's tree.
