@@ -22,9 +22,10 @@ var shipped = []func(t *testing.T, c *rig.Container) *packaged{
 			sees: says(t, c, "setpriv --reuid=postgres --regid=postgres --clear-groups psql -Atc 'show extexec.version'", "%d")}
 	},
 	func(t *testing.T, c *rig.Container) *packaged {
-		return &packaged{t: t, c: c, unit: "redis-server.service", file: "/etc/redis/version", unwrapped: []string{"CapabilityBoundingSet", "PrivateUsers", "RestrictNamespaces", "SystemCallFilter"},
+		// With NoExecPaths= and ExecPaths= the package mounts below /usr.
+		return &packaged{t: t, c: c, unit: "redis-server.service", file: "/etc/redis/version", shared: "/usr/share/extexec-redis", unwrapped: []string{"CapabilityBoundingSet", "PrivateUsers", "RestrictNamespaces", "SystemCallFilter"},
 			text: func(version int) string { return fmt.Sprintf("version %d\n", version) },
-			sees: says(t, c, "redis-cli ping; cat /proc/$(systemctl show -P MainPID redis-server)/root/etc/redis/version", "PONG\nversion %d")}
+			sees: says(t, c, "redis-cli ping; cat /proc/$(systemctl show -P MainPID redis-server)/root/{etc/redis/version,usr/share/extexec-redis}", "PONG\nversion %[1]d\nshared %[1]d")}
 	},
 	func(t *testing.T, c *rig.Container) *packaged {
 		return &packaged{t: t, c: c, unit: "haproxy.service", file: "/etc/haproxy/haproxy.cfg",
@@ -80,7 +81,7 @@ func says(t *testing.T, c *rig.Container, script, text string) func(version int)
 		eventually(t, fmt.Sprintf("%q says %q", script, fmt.Sprintf(text, version)), func() bool {
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 			defer cancel()
-			return strings.TrimSpace(c.Exec(ctx, "sh", "-c", script).Stdout) == fmt.Sprintf(text, version)
+			return strings.TrimSpace(c.Exec(ctx, "bash", "-c", script).Stdout) == fmt.Sprintf(text, version)
 		})
 	}
 }

@@ -21,6 +21,8 @@ type packaged struct {
 	text func(version int) string
 	// sees waits for what the service says of itself to be of that version.
 	sees func(version int)
+	// shared is a file below /usr that a version also has, "" for none.
+	shared string
 	// unwrapped are the settings of the package that forbid the wrapper.
 	unwrapped []string
 }
@@ -40,6 +42,10 @@ func (p *packaged) install(version int) {
 	made := "/srv/units/incoming-" + p.name()
 	p.c.WriteFile(made+"/etc/extension-release.d/extension-release."+p.name(), "ID=_any\n", 0o644)
 	p.c.WriteFile(made+p.file, p.text(version), 0o644)
+	if p.shared != "" {
+		p.c.WriteFile(made+"/usr/lib/extension-release.d/extension-release."+p.name(), "ID=_any\n", 0o644)
+		p.c.WriteFile(made+p.shared, fmt.Sprintf("shared %d\n", version), 0o644)
+	}
 	p.c.Mkdir(p.ref())
 	p.c.Rename(made, fmt.Sprintf("%s/%s_%d", p.ref(), p.name(), version))
 }
