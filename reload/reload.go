@@ -63,7 +63,12 @@ func (t *transaction) transact(ctx context.Context, do func(context.Context) err
 			err = failure(t.trigger, t.res.Name, run, t.changed, err, run.Undo(ctx), t.untold)
 			t.remember(ctx, err)
 		}
-		err = errors.Join(err, run.Close())
+		closed := run.Close()
+		if err == nil && closed != nil {
+			t.addWarning("afterwards: " + closed.Error()) // the new state is live and committed
+			return
+		}
+		err = errors.Join(err, closed)
 	}()
 	aside(func() { err = because(ctx, do(ctx)) })
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 var (
 	all  = flag.Bool("all", false, "strike every system call, not a sample (minutes)")
-	only = flag.Int("at", 0, "strike this one call alone")
+	only = flag.Int("at", 0, "strike this one call alone, or the last")
 )
 
 func init() { runtime.LockOSThread() }

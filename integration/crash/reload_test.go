@@ -60,7 +60,7 @@ func failures(c call) (strikes []strike) {
 // spread.
 func sample(calls, most int) (at []int) {
 	if *only > 0 {
-		return []int{*only}
+		return []int{min(*only, calls)}
 	}
 	step := 1.0
 	if !*all && calls > most {
@@ -186,7 +186,7 @@ func message(e *ending, s strike) (wrong []string) {
 	cause := s.errno.Error()
 	switch {
 	case e.child && s.signal != 0:
-		cause = "killed by " // the child was, and not always by that signal
+		cause = "" // what that looks like depends on what the child was for
 	case s.signal != 0:
 		cause = "terminated"
 	}

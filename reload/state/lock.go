@@ -176,9 +176,10 @@ func (l *Lock) Unit() *Unit { return l.unit }
 // Close gives the lock back and closes what it holds open.
 func (l *Lock) Close() error {
 	l.clear()
+	_ = l.sign("") // a hint, which is not asked for where nobody holds the lock
 	// A child that was forked meanwhile may share the open file, and would keep the
 	// lock: so it is unlocked, not only closed.
-	err := errors.Join(l.sign(""), unix.Flock(int(l.file.Fd()), unix.LOCK_UN))
+	err := unix.Flock(int(l.file.Fd()), unix.LOCK_UN)
 	l.close()
 	if err != nil {
 		return fmt.Errorf("unlock %q: %w", l.unit.name, err)
