@@ -14,8 +14,12 @@ import (
 	"github.com/extexec/extexec/nsmount/nsmounttest"
 )
 
+// repair never goes without a name: the machine may have services of its own.
 func (b *bed) repair(dry bool, names ...string) []Repaired {
 	b.t.Helper()
+	if len(names) == 0 {
+		names = []string{"bed"}
+	}
 	all, err := Repair(b.t.Context(), RepairOptions{Options: Options{Dirs: b.dirs, Limits: nsmount.Probe()}, Names: names, DryRun: dry})
 	if err != nil {
 		b.t.Fatal(err)
