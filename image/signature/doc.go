@@ -12,7 +12,7 @@
 // [Load] reads the certificates of a list of directories, as systemd does: verity.d/*.crt, where a file in an earlier
 // directory takes the place of one with the same name in a later one.
 //
-// [ParseJSON] reads the content of a signature partition.
+// [ParseJSON] reads the content of a signature partition. [Sign] and [JSON] write what these take.
 //
 // Why no library: what these rules leave of PKCS#7 is one structure that encoding/asn1 reads. Those that there are
 // take BER and bytes behind the end, and trust the certificates inside, all of which would have to be caught first.
@@ -23,5 +23,5 @@
 //
 // # Not for
 //
-// What a policy makes of a signature; making signatures; finding them.
+// What a policy makes of a signature; finding them; reading keys.
 package signature
