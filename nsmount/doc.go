@@ -36,7 +36,7 @@
 //
 // # Kernels
 //
-// Linux 5.12 (mount_setattr) is the least; 6.1 is the oldest that is tested.
+// Linux 5.12 (mount_setattr) is the least; tested are 6.1, 6.12, 6.18 and 7.2.
 // MOVE_MOUNT_BENEATH came with 6.5, lowerdir+ with 6.7. What a kernel lacks is
 // found by trying ([Probe]), never from its version.
 //

@@ -196,6 +196,7 @@ func (s *Scratch) MountOverlay(o Overlay, owners []*Tree) (*Tree, error) {
 		if !errors.Is(err, ErrNotSupported) {
 			return t, err
 		}
+		s.limits.NoLowerdir = true // the kernel's log has a line for each try
 	}
 	return s.mountOverlayByPath(o)
 }

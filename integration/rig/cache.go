@@ -55,32 +55,42 @@ func (s Suite) key(now time.Time) string {
 // Root returns the path of the suite's root tarball and builds it when the cache has none (20 to 60 s, root
 // and a Debian mirror needed).
 func Root(s Suite) (string, error) {
+	path, err := Cached(s.key(time.Now())+".tar", func(tarball string) error { return buildRoot(s, tarball) })
+	if err != nil {
+		return "", fmt.Errorf("%s root: %w", s, err)
+	}
+	return path, nil
+}
+
+// Cached returns the path of a file or directory of the cache, and has it built when it is not there. One
+// process builds it; the others wait. build must leave nothing at the path when it fails.
+func Cached(name string, build func(path string) error) (string, error) {
 	dir, err := cacheDir()
 	if err != nil {
 		return "", err
 	}
-	tarball := filepath.Join(dir, s.key(time.Now())+".tar")
-	if cached(tarball) {
-		return tarball, nil
+	path := filepath.Join(dir, name)
+	if cached(path) {
+		return path, nil
 	}
-	lock, err := lockFile(tarball+".lock", unix.LOCK_EX)
+	lock, err := lockFile(path+".lock", unix.LOCK_EX)
 	if err != nil {
 		return "", fmt.Errorf("lock rig cache: %w", err)
 	}
 	defer lock.Close()
-	if cached(tarball) { // another run built it meanwhile
-		return tarball, nil
+	if cached(path) { // another run built it meanwhile
+		return path, nil
 	}
-	if err := buildRoot(s, tarball); err != nil {
-		return "", fmt.Errorf("build %s root: %w", s, err)
+	if err := build(path); err != nil {
+		return "", fmt.Errorf("build: %w", err)
 	}
-	return tarball, nil
+	return path, nil
 }
 
-// cached says whether the tarball is there, and marks it as used.
-func cached(tarball string) bool {
+// cached says whether the path is there, and marks it as used.
+func cached(path string) bool {
 	now := time.Now()
-	return os.Chtimes(tarball, now, now) == nil
+	return os.Chtimes(path, now, now) == nil
 }
 
 // prepareRoots builds every missing root, two at a time.
@@ -104,7 +114,7 @@ func buildRoot(s Suite, tarball string) error {
 	if _, err := exec.LookPath("mmdebstrap"); err != nil {
 		return errors.New("mmdebstrap is not installed: run \"make test\" once, or apt-get install mmdebstrap")
 	}
-	mirror, err := mirror()
+	mirror, err := Mirror()
 	if err != nil {
 		return err
 	}
@@ -129,8 +139,8 @@ func buildRoot(s Suite, tarball string) error {
 
 var debianRepo = regexp.MustCompile(`^\w[\w+.-]*:\S*/debian/?$`)
 
-// mirror is the Debian mirror of the machine's own apt sources; EXTEXEC_RIG_MIRROR names another.
-func mirror() (string, error) {
+// Mirror is the Debian mirror of the machine's own apt sources; EXTEXEC_RIG_MIRROR names another.
+func Mirror() (string, error) {
 	if m := os.Getenv("EXTEXEC_RIG_MIRROR"); m != "" {
 		return m, nil
 	}
@@ -146,19 +156,23 @@ func mirror() (string, error) {
 	return "", errors.New("read apt sources: no Debian mirror among them: set EXTEXEC_RIG_MIRROR to one")
 }
 
-// pruneCache removes roots that nothing has used for a while.
+// pruneCache removes what nothing has used for a while.
 func pruneCache(dir string, now time.Time) error {
-	old, err := filepath.Glob(filepath.Join(dir, "*.tar*"))
+	roots, err := filepath.Glob(filepath.Join(dir, "*.tar*"))
 	if err != nil {
 		return err
 	}
-	for _, f := range old {
+	machines, err := filepath.Glob(filepath.Join(dir, "vm-*"))
+	if err != nil {
+		return err
+	}
+	for _, f := range append(roots, machines...) {
 		st, err := os.Stat(f)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err == nil && now.Sub(st.ModTime()) > keepUnused {
-			err = os.Remove(f)
+			err = os.RemoveAll(f)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("prune rig cache: %w", err)

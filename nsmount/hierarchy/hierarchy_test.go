@@ -563,7 +563,11 @@ func TestAttributesLeadNowhere(t *testing.T) {
 						write(t, f.dir+"/L1/"+tt.path+"/own", "own")
 					}
 					for name, value := range tt.attrs {
-						if err := unix.Setxattr(f.dir+"/L1/"+tt.path, name, []byte(value), 0); err != nil {
+						err := unix.Setxattr(f.dir+"/L1/"+tt.path, name, []byte(value), 0)
+						if errors.Is(err, unix.EOPNOTSUPP) && strings.HasPrefix(name, "user.") {
+							t.Skip("a tmpfs takes attributes of users from Linux 6.6 on")
+						}
+						if err != nil {
 							f.t.Fatal(err)
 						}
 					}

@@ -243,6 +243,7 @@ func (st *stager) overlay(ctx context.Context, s *Survey, w Wanted) (*nsmount.Tr
 		if err == nil || (!errors.Is(err, nsmount.ErrNotSupported) && !errors.Is(err, unix.EINVAL)) {
 			return t, err
 		}
+		st.limits.NoLowerdir = errors.Is(err, nsmount.ErrNotSupported)
 	}
 	scratch, err := st.bench()
 	if err != nil {

@@ -1,0 +1,56 @@
+package vm
+
+import (
+	"testing"
+	"time"
+
+	"github.com/extexec/extexec/integration/rig"
+)
+
+// limit is for a machine that hangs; on a machine with other work all is slow.
+const limit = 10 * time.Minute
+
+// whole is what has tests that depend on the kernel. Here is said which of them do not run
+// in a machine, or skip themselves on a kernel; whatever else is skipped is a failure.
+var whole = []Tests{
+	{Package: "./nsmount"},
+	{
+		Package: "./nsmount/hierarchy",
+		LeftOut: map[string]string{
+			"TestNamespaceFull":     "100,000 mounts take minutes in an emulator",
+			"TestHiddenStaysHidden": "thousands of exchanges do; TestCarriedKinds, TestRehearse and TestByHand look at what is hidden, too",
+			"TestMountStorm":        "so do its 60 exchanges against a storm",
+		},
+		Skipped: map[Kernel]map[string]string{Linux6_1: {
+			"TestInterrupted":                                       "without beneath an exchange is one system call",
+			"TestInterruptedAndBack/exchanged":                      "as TestInterrupted",
+			"TestInterruptedAndBack/on_top":                         "as TestInterrupted",
+			"TestInterruptedAndBack/failed":                         "as TestInterrupted",
+			"TestAttributesLeadNowhere/of_a_user/lowerdir=false":    "a tmpfs takes no attributes of users",
+			"TestAttributesLeadNowhere/of_a_user/lowerdir=false#01": "a tmpfs takes no attributes of users",
+		}},
+	},
+	{
+		Package:  "./integration/vm/byhand",
+		Commands: map[string]string{"extexec": "./cmd/extexec", "hammer": "./demo/hammer"},
+	},
+}
+
+// TestKernels runs the tests of what depends on the kernel on each of the kernels, side
+// by side.
+func TestKernels(t *testing.T) {
+	rig.RequireRoot(t)
+	if err := Prepare(Kernels()); err != nil {
+		t.Fatal(err)
+	}
+	suite, err := Compile(t.TempDir(), whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range Kernels() {
+		t.Run(k.Name, func(t *testing.T) {
+			t.Parallel()
+			suite.Run(t, k, limit)
+		})
+	}
+}
