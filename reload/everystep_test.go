@@ -34,7 +34,7 @@ func TestEndAtEveryStep(t *testing.T) {
 		for _, cause := range []error{signal, timeout} {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			hook := func(p string) error { cancel(signal); return nil }
-			if cause == timeout {
+			if errors.Is(cause, timeout) {
 				var stop context.CancelFunc
 				ctx, stop = context.WithTimeoutCause(ctx, 200*time.Millisecond, timeout)
 				defer stop()
