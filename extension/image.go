@@ -2,6 +2,7 @@ package extension
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -75,6 +76,17 @@ func judge(p *Picked, o OpenOptions) error {
 		return err
 	}
 	return errors.Join(image.Judge(f, p.Path, o.image(p)), f.Close())
+}
+
+// Corrupted says whether the kernel, where it is the one that verifies, has seen a
+// changed block in an image of that identity since it was mounted.
+func Corrupted(identity string) bool {
+	text, ok := strings.CutPrefix(identity, "verity:")
+	if !ok {
+		return false
+	}
+	root, err := hex.DecodeString(text)
+	return err == nil && image.Corrupted(root)
 }
 
 // rootHash gives the root hash of an image, nil where it has none. What is wrong with

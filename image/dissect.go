@@ -27,6 +27,11 @@ type volume struct {
 	verity    *verityData // nil: it has none
 	signer    string      // the certificate that its root hash is signed with, once that was checked
 	untrusted error       // why the signature that it has does not count
+
+	// needsKernel is why it is refused, if the kernel does not take the signature with a key of its own; nil where
+	// that does not matter.
+	needsKernel error
+	byKernel    bool // the kernel has taken the signature
 }
 
 // examine finds the volumes of an image of size bytes, the root one first, and their verity data. stems are what the

@@ -9,8 +9,8 @@
 // when the last mount of them does; erofs is mounted from the file itself where the kernel can (Linux 6.12, on most
 // file systems), without one.
 //
-// An image with a hash tree is verified, whatever the policy: all of it is read once, and what had the right digests is
-// mounted from memory that nobody can write to (verify.go). Root hash, signature and hash tree are found in it and
+// An image with a hash tree is verified, whatever the policy: by the kernel (package devmapper), or else all of it is
+// read once, and what had the right digests is mounted from memory that nobody can write to (verify.go). Root hash, signature and hash tree are found in it and
 // beside it (verity.go), and the policy is held against that before anything is read (judge.go). What claims a
 // protection that cannot be checked is refused.
 //

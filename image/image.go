@@ -22,6 +22,8 @@ type Options struct {
 	RequireSignature bool
 	// CopyMax bounds the data of which a verified copy is made in memory, in bytes.
 	CopyMax int64
+	// NoDeviceMapper makes a copy also where the kernel could verify.
+	NoDeviceMapper bool
 	// Certificates are the directories that have the trusted certificates; nil: those of package signature.
 	Certificates []string
 	// Stems are what the names of files beside the image begin with, which have its root hash, signature and hash tree:

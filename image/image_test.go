@@ -59,16 +59,25 @@ func setUp(t *testing.T) {
 	nsmounttest.Root(t)
 	t.Cleanup(func() {
 		// A scratch namespace goes with its thread, some time after Close has returned.
-		deadline := time.Now().Add(5 * time.Second)
-		left := loops(t)
-		for len(left) > 0 && time.Now().Before(deadline) {
-			time.Sleep(time.Millisecond)
-			left = loops(t)
-		}
-		if len(left) > 0 {
-			t.Errorf("loop devices left behind: %q", left)
-		}
+		eventually(t, "loop devices left behind", func() bool { return len(loops(t)) == 0 })
 	})
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("%s: %q, %q", what, loops(t), devices(t))
+			return
+		}
+	}
+}
+
+func run(t *testing.T, argv ...string) {
+	t.Helper()
+	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%q: %v: %s", argv, err, out)
+	}
 }
 
 // loops lists the files that loop devices show, as far as they are tests' of this package.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/extexec/extexec/image/devmapper"
 	"github.com/extexec/extexec/image/gpt"
 	"github.com/extexec/extexec/image/policy"
 	"github.com/extexec/extexec/image/signature"
@@ -73,22 +74,47 @@ func (v *volume) judge(o Options) (bool, error) {
 	if v.verity != nil && (use&policy.Signed != 0 || o.RequireSignature) {
 		untrusted = v.checkSignature(o)
 	}
+	reason := v.reason(use, o, untrusted)
+	if reason == nil {
+		return true, nil
+	}
+	// The kernel may have keys that are in no verity.d.
+	if v.verity != nil && v.verity.sig != nil && v.signer == "" && permits(use, true, true) && !o.NoDeviceMapper && devmapper.Available() == nil {
+		v.needsKernel = fmt.Errorf("%w: %w", policy.ErrDenied, reason)
+		return true, nil
+	}
+	return false, reason
+}
+
+// permits says whether a policy takes a volume with what it has.
+func permits(use policy.Flags, verity, signed bool) bool {
+	var has policy.Flags
+	switch {
+	case signed:
+		// Less than what it has may be asked for; a hash tree is used all the same.
+		has = policy.Signed | policy.Verity | policy.Unprotected
+	case verity:
+		has = policy.Verity | policy.Unprotected
+	default:
+		has = policy.Unprotected
+	}
+	return use&has != 0
+}
+
+// reason says why a volume is not used; nil: it is.
+func (v *volume) reason(use policy.Flags, o Options, untrusted error) error {
 	signed := v.signer != ""
 	switch {
 	case o.RequireSignature && !signed:
-		return false, fmt.Errorf("RequireSignature=yes, and its %s is not signed: %w", v, v.why(untrusted))
-	case signed && use&(policy.Signed|policy.Verity) != 0:
-		return true, nil
-	case v.verity != nil && use&(policy.Verity|policy.Unprotected) != 0:
-		return true, nil
-	case v.verity == nil && use&policy.Unprotected != 0:
-		return true, nil
+		return fmt.Errorf("RequireSignature=yes, and its %s is not signed: %w", v, v.why(untrusted))
+	case permits(use, v.verity != nil, signed):
+		return nil
 	case use&(policy.Signed|policy.Verity) == policy.Signed:
-		return false, fmt.Errorf("%q wants its %s signed: %w", o.Policy, v, v.why(untrusted))
+		return fmt.Errorf("%q wants its %s signed: %w", o.Policy, v, v.why(untrusted))
 	case use&(policy.Signed|policy.Verity) != 0:
-		return false, fmt.Errorf("%q wants its %s protected by verity: %w", o.Policy, v, v.why(untrusted))
+		return fmt.Errorf("%q wants its %s protected by verity: %w", o.Policy, v, v.why(untrusted))
 	}
-	return false, fmt.Errorf("%q wants its %s encrypted, which is not supported", o.Policy, v)
+	return fmt.Errorf("%q wants its %s encrypted, which is not supported", o.Policy, v)
 }
 
 // why says why a volume is not signed.

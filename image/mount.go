@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/extexec/extexec/image/devmapper"
 	"github.com/extexec/extexec/image/probe"
 	"github.com/extexec/extexec/nsmount"
 )
@@ -24,7 +25,8 @@ func (x *examined) mountAll(ctx context.Context, f *os.File, name string, o Opti
 		return err
 	}
 	var info Info
-	for i, v := range x.volumes {
+	for i := range x.volumes {
+		v := &x.volumes[i]
 		options := o.RootOptions
 		if v.root == "/usr" {
 			options = o.UsrOptions
@@ -51,7 +53,7 @@ func (x *examined) mountAll(ctx context.Context, f *os.File, name string, o Opti
 
 // mount mounts the volume: what was verified, where it has verity data; else erofs from the file itself where the
 // kernel can; else the file.
-func (v volume) mount(ctx context.Context, f *os.File, name, options string, o Options) (t *nsmount.Tree, backing string, err error) {
+func (v *volume) mount(ctx context.Context, f *os.File, name, options string, o Options) (t *nsmount.Tree, backing string, err error) {
 	attr, extra := parseOptions(options)
 	c := nsmount.FSConfig{
 		Type:    string(v.fsType),
@@ -79,17 +81,23 @@ func (v volume) mount(ctx context.Context, f *os.File, name, options string, o O
 }
 
 // device makes the block device that the volume is mounted from.
-func (v volume) device(ctx context.Context, f *os.File, name string, o Options) (dev *os.File, backing string, err error) {
+func (v *volume) device(ctx context.Context, f *os.File, name string, o Options) (dev *os.File, backing string, err error) {
 	if v.verity == nil {
 		dev, err = attachLoop(f, v.offset, v.size, v.sectorSize)
 		return dev, "loop", err
 	}
-	verified, err := v.copyVerified(ctx, f, name, o.CopyMax)
+	s, err := v.superblock()
 	if err != nil {
 		return nil, "", err
 	}
-	defer verified.Close() // The loop device has it.
-	dev, err = attachLoop(verified, 0, v.size, copySector)
+	dev, err = v.kernelDevice(f, s, o)
+	if !errors.Is(err, devmapper.ErrNone) {
+		return dev, "kernel", err
+	}
+	if v.needsKernel != nil { // It was there a moment ago.
+		return nil, "", v.needsKernel
+	}
+	dev, err = v.copyDevice(ctx, f, s, name, o.CopyMax)
 	return dev, "copy", err
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/extexec/extexec/image/devmapper"
 	"github.com/extexec/extexec/image/verity"
 )
 
@@ -34,6 +35,8 @@ func (x *examined) verified(backing string) (string, error) {
 	switch {
 	case v.signer != "":
 		return fmt.Sprintf("verified (%s), signed: %s", backing, v.signer), nil
+	case v.byKernel:
+		return fmt.Sprintf("verified (%s), signed: by a key of the kernel", backing), nil
 	case v.untrusted != nil:
 		return fmt.Sprintf("verified (%s), signature not trusted", backing), v.untrusted
 	case v.verity.sig != nil:
@@ -56,13 +59,49 @@ func (v *volume) superblock() (*verity.Superblock, error) {
 	return s, nil
 }
 
-// copyVerified copies a volume into memory, each block after it was checked, and sets its size to that of what was
-// copied. Nobody can write to the copy: what is mounted is what was checked.
-func (v *volume) copyVerified(ctx context.Context, f *os.File, name string, most int64) (_ *os.File, err error) {
-	s, err := v.superblock()
-	if err != nil {
+// kernelDevice has the kernel verify the volume when it is read. devmapper.ErrNone: it cannot.
+func (v *volume) kernelDevice(f *os.File, s *verity.Superblock, o Options) (*os.File, error) {
+	// The kernel takes data blocks of a page at most.
+	if o.NoDeviceMapper || int(s.DataBlockSize) > os.Getpagesize() {
+		return nil, devmapper.ErrNone
+	}
+	d := v.verity
+	// What the kernel does not look at. Of what it reads later it checks the digests, too.
+	if err := verity.CheckEnd(s, d.root, d.tree); err != nil {
+		return nil, v.refused(err)
+	}
+	want := devmapper.Verity{
+		Algorithm: s.Algorithm, DataBlockSize: s.DataBlockSize, HashBlockSize: s.HashBlockSize, DataBlocks: s.DataBlocks,
+		HashStart: 1, Root: d.root, Salt: s.Salt, Signature: d.sig,
+	}
+	dev, err := devmapper.Open(want, v.needsKernel != nil, func() (data, hash *os.File, err error) {
+		if data, err = attachLoop(f, v.offset, v.size, copySector); err != nil {
+			return nil, nil, err
+		}
+		if hash, err = attachLoop(d.treeFile, d.treeOff, d.treeSize, copySector); err != nil {
+			return nil, nil, errors.Join(err, data.Close())
+		}
+		return data, hash, nil
+	})
+	switch {
+	case err == nil:
+		v.byKernel = dev.Signed
+		return dev.File, nil
+	case v.needsKernel != nil:
+		return nil, fmt.Errorf("%w; %w", v.needsKernel, err)
+	case errors.Is(err, devmapper.ErrNone):
 		return nil, err
 	}
+	return nil, v.refused(err)
+}
+
+func (v *volume) refused(err error) error {
+	return fmt.Errorf("verify its %s by the root hash in %s and the hash tree in %s: %w", v, v.verity.rootFrom, v.verity.treeFrom, err)
+}
+
+// copyDevice copies a volume into memory, each block after it was checked, and makes a device of that. Nobody can
+// write to the copy: what is mounted is what was checked.
+func (v *volume) copyDevice(ctx context.Context, f *os.File, s *verity.Superblock, name string, most int64) (_ *os.File, err error) {
 	if err := roomFor(s.DataSize(), most); err != nil {
 		return nil, err
 	}
@@ -70,17 +109,20 @@ func (v *volume) copyVerified(ctx context.Context, f *os.File, name string, most
 	if err != nil {
 		return nil, err
 	}
-	err = verity.Copy(ctx, s, v.verity.root, v.verity.tree, io.NewSectionReader(f, v.offset, v.size), memory)
-	if err != nil {
-		err = fmt.Errorf("verify its %s by the root hash in %s and the hash tree in %s: %w", v, v.verity.rootFrom, v.verity.treeFrom, err)
-	} else {
-		err = seal(memory)
+	defer memory.Close() // The loop device has it.
+	if err := verity.Copy(ctx, s, v.verity.root, v.verity.tree, io.NewSectionReader(f, v.offset, v.size), memory); err != nil {
+		return nil, v.refused(err)
 	}
-	if err != nil {
-		return nil, errors.Join(err, memory.Close())
+	if err := seal(memory); err != nil {
+		return nil, err
 	}
-	v.size = s.DataSize()
-	return memory, nil
+	return attachLoop(memory, 0, s.DataSize(), copySector)
+}
+
+// Corrupted says whether the kernel has seen a changed block in an image of that root hash, since it was mounted.
+func Corrupted(root []byte) bool {
+	bad, err := devmapper.Corrupted(root)
+	return err == nil && bad
 }
 
 // createMemory makes a file in memory that cannot be executed.

@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 
 	"image":           {"image/...", "nsmount"},
 	"image/build":     {"image/gpt", "image/signature", "image/verity"},
+	"image/devmapper": {},
 	"image/gpt":       {},
 	"image/policy":    {},
 	"image/probe":     {},

@@ -86,6 +86,11 @@ func (s *Status) onDisk(r *state.Record, m *state.Memory) {
 		}
 		delete(recorded, key)
 	}
+	for _, e := range r.Current.Extensions {
+		if extension.Corrupted(e.Identity) {
+			s.note("the kernel has seen a changed block in %q, and its readers get an error: install it again, then extexec reload --force", e.Path)
+		}
+	}
 }
 
 // find picks the ref.

@@ -1,0 +1,300 @@
+package devmapper
+
+import (
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Verity describes a device.
+type Verity struct {
+	Algorithm                    string
+	DataBlockSize, HashBlockSize uint32 // in bytes
+	DataBlocks                   uint64
+	HashStart                    uint64 // the first block of the tree
+	Root, Salt                   []byte
+	// Signature is PKCS#7 over the root hash, for the kernel; nil: there is none.
+	Signature []byte
+}
+
+// Device is a device that is open for reading. Who has it open, or has mounted it, keeps it.
+type Device struct {
+	*os.File
+	// Signed says that the kernel has checked the signature, with a key of its own.
+	Signed bool
+	// Shared says that it was there already.
+	Shared bool
+	// Unsigned says why the kernel did not take the signature.
+	Unsigned error
+}
+
+const (
+	prefix = "extexec-verity-"
+	// tries bounds how often a device is looked for that another process is about to make, or to remove.
+	tries = 100
+	// numbers bounds how many devices there are of one root hash, of which all but the last have seen changed blocks.
+	numbers = 16
+)
+
+// signatureOption is the parameter of a table that names the key with the signature (Linux 5.4).
+const signatureOption = "root_hash_sig_key_desc"
+
+// name of the device of a root hash. 96 digits tell two of them apart, and there is room for no more than 127.
+func name(root []byte, n int) string {
+	s := prefix + hex.EncodeToString(root[:min(len(root), 48)])
+	if n > 0 {
+		s = fmt.Sprintf("%s-%d", s, n)
+	}
+	return s
+}
+
+// Open gives the device for v. backing makes the devices for data and hash tree, if they are needed; they may be closed
+// as soon as Open has returned. signed demands that the kernel has checked the signature.
+func Open(v Verity, signed bool, backing func() (data, hash *os.File, err error)) (*Device, error) {
+	c, err := openControl()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	for n := range numbers {
+		d, err := c.open(v, name(v.Root, n), signed, backing)
+		if !errors.Is(err, errOther) {
+			return d, err
+		}
+	}
+	return nil, fmt.Errorf("open device %s: there are %d of it already, and none can be used: image files may be failing", name(v.Root, 0), numbers)
+}
+
+var (
+	// errOther says that the device of that name is not to be shared.
+	errOther = errors.New("another device has this name")
+	// errAgain says that a device is being made or removed.
+	errAgain = errors.New("the device comes or goes")
+)
+
+func (c *control) open(v Verity, name string, signed bool, backing func() (data, hash *os.File, err error)) (d *Device, err error) {
+	for range tries {
+		d, err = c.share(v, name, signed)
+		if errors.Is(err, unix.ENXIO) {
+			d, err = c.create(v, name, signed, backing)
+		}
+		switch {
+		case errors.Is(err, errAgain):
+			time.Sleep(2 * time.Millisecond)
+			continue
+		case err != nil && !errors.Is(err, errOther):
+			err = fmt.Errorf("open device %s: %w", name, err)
+		}
+		return d, err
+	}
+	// Whoever made it did not come to an end with it: it has no table, and nobody has it open.
+	_, _, err = c.call(unix.DM_DEV_REMOVE, request{name: name})
+	return nil, fmt.Errorf("open device %s: another process has begun it and not finished; it was removed, try again: %w", name,
+		cmp.Or(err, errAgain))
+}
+
+// share opens a device that is there. ENXIO: there is none.
+func (c *control) share(v Verity, name string, signed bool) (*Device, error) {
+	h, _, err := c.call(unix.DM_DEV_STATUS, request{name: name})
+	if err != nil {
+		return nil, err
+	}
+	if h.Flags&unix.DM_ACTIVE_PRESENT_FLAG == 0 || h.Flags&unix.DM_SUSPEND_FLAG != 0 {
+		return nil, errAgain
+	}
+	f, err := openNode(h.Dev)
+	if errors.Is(err, unix.ENXIO) || errors.Is(err, fs.ErrNotExist) {
+		return nil, errAgain
+	}
+	if err != nil {
+		return nil, err
+	}
+	// It is ours for as long as f is open. Is it still that one, and the right one?
+	d := &Device{File: f, Shared: true}
+	if d.Signed, err = c.matches(v, name, h.Dev); err == nil && signed && !d.Signed {
+		err = errOther
+	}
+	if err == nil {
+		// Whoever has made it may have been killed before it could say so.
+		_, _, err = c.call(unix.DM_DEV_REMOVE, request{name: name, flags: unix.DM_DEFERRED_REMOVE})
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return d, nil
+}
+
+// matches holds a device against what is wanted, and says whether the kernel has checked its signature.
+func (c *control) matches(v Verity, name string, dev uint64) (signed bool, err error) {
+	h, data, err := c.call(unix.DM_TABLE_STATUS, request{name: name, flags: unix.DM_STATUS_TABLE_FLAG})
+	table, ok := text(h, data)
+	if err != nil || h.Dev != dev {
+		return false, errAgain
+	}
+	// VERSION DATA HASH and then what does not depend on the machine.
+	words := strings.SplitN(table, " ", 4)
+	if !ok || h.Flags&unix.DM_READONLY_FLAG == 0 || len(words) != 4 || words[0] != "1" {
+		return false, errOther
+	}
+	rest, found := strings.CutPrefix(words[3]+" ", v.parameters()+" ")
+	if !found {
+		return false, errOther
+	}
+	h, data, err = c.call(unix.DM_TABLE_STATUS, request{name: name})
+	if status, ok := text(h, data); err != nil || !ok || !strings.HasPrefix(status, "V") {
+		return false, errOther
+	}
+	return strings.Contains(rest, signatureOption), nil
+}
+
+// parameters are those of a table behind the names of the devices.
+func (v Verity) parameters() string {
+	salt := "-"
+	if len(v.Salt) > 0 {
+		salt = hex.EncodeToString(v.Salt)
+	}
+	return fmt.Sprintf("%d %d %d %d %s %x %s", v.DataBlockSize, v.HashBlockSize, v.DataBlocks, v.HashStart, v.Algorithm, v.Root, salt)
+}
+
+// create makes the device.
+func (c *control) create(v Verity, name string, signed bool, backing func() (data, hash *os.File, err error)) (_ *Device, err error) {
+	data, hash, err := backing()
+	if err != nil {
+		return nil, err
+	}
+	defer data.Close()
+	defer hash.Close()
+	h, _, err := c.call(unix.DM_DEV_CREATE, request{name: name, uuid: strings.ToUpper(prefix) + name[len(prefix):]})
+	if errors.Is(err, unix.EBUSY) {
+		return nil, errAgain
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create: %w", err)
+	}
+	d := &Device{}
+	if d.Signed, d.Unsigned, err = c.load(v, name, signed, data, hash); err == nil {
+		d.File, err = c.start(name, h.Dev)
+	}
+	// In use, it goes when its last user does; else at once.
+	_, _, rerr := c.call(unix.DM_DEV_REMOVE, request{name: name, flags: unix.DM_DEFERRED_REMOVE})
+	if err := cmp.Or(err, rerr); err != nil {
+		if d.File != nil {
+			err = errors.Join(err, d.Close())
+		}
+		return nil, err
+	}
+	return d, nil
+}
+
+// load gives the device its table, with the signature if the kernel takes it.
+func (c *control) load(v Verity, name string, signed bool, data, hash *os.File) (ok bool, unsigned, err error) {
+	params := make([]string, 0, 4)
+	for _, f := range []*os.File{data, hash} {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			return false, nil, &fs.PathError{Op: "fstat", Path: f.Name(), Err: err}
+		}
+		params = append(params, fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+	}
+	table := "1 " + strings.Join(params, " ") + " " + v.parameters()
+	sectors := v.DataBlocks * uint64(v.DataBlockSize) / 512
+	if v.Signature != nil {
+		if unsigned = c.loadSigned(name, sectors, table, v.Signature); unsigned == nil {
+			return true, nil, nil
+		}
+	}
+	if signed {
+		return false, unsigned, cmp.Or(unsigned, errors.New("there is no signature"))
+	}
+	_, _, err = c.call(unix.DM_TABLE_LOAD, loading(name, sectors, table))
+	if err != nil {
+		err = fmt.Errorf("load table %q: %w", table, err)
+	}
+	return false, unsigned, err
+}
+
+func loading(name string, sectors uint64, table string) request {
+	return request{name: name, flags: unix.DM_READONLY_FLAG, targets: 1, data: target(sectors, table)}
+}
+
+// loadSigned has the kernel check the signature, which it looks for in the keyrings of the thread.
+func (c *control) loadSigned(name string, sectors uint64, table string, signature []byte) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	id, err := unix.AddKey("user", name, signature, unix.KEY_SPEC_THREAD_KEYRING)
+	if err != nil {
+		return fmt.Errorf("hand the signature to the kernel: %w", err)
+	}
+	_, _, err = c.call(unix.DM_TABLE_LOAD, loading(name, sectors, table+" 2 "+signatureOption+" "+name))
+	if _, uerr := unix.KeyctlInt(unix.KEYCTL_UNLINK, id, unix.KEY_SPEC_THREAD_KEYRING, 0, 0); err == nil {
+		err = uerr
+	}
+	if err != nil {
+		return fmt.Errorf("the kernel does not take the signature: %w", err)
+	}
+	return nil
+}
+
+// start makes the table the one that counts, and opens the device.
+func (c *control) start(name string, dev uint64) (*os.File, error) {
+	if _, _, err := c.call(unix.DM_DEV_SUSPEND, request{name: name}); err != nil { // without the flag it resumes
+		return nil, fmt.Errorf("resume: %w", err)
+	}
+	return openNode(dev)
+}
+
+// openNode opens the node that devtmpfs has made.
+func openNode(dev uint64) (*os.File, error) {
+	path := fmt.Sprintf("/dev/dm-%d", unix.Minor(dev))
+	f, err := os.OpenFile(path, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrPermission) { // a device policy that has forgotten block-device-mapper
+		return nil, fmt.Errorf("%w: %w", ErrNone, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK || st.Rdev != dev {
+		return nil, errors.Join(fmt.Errorf("%q is not the device %d:%d", path, unix.Major(dev), unix.Minor(dev)), err, f.Close())
+	}
+	return f, nil
+}
+
+// Corrupted says whether a device of that root hash has seen a changed block.
+func Corrupted(root []byte) (bool, error) {
+	c, err := openControl()
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	for n := range numbers {
+		h, data, err := c.call(unix.DM_TABLE_STATUS, request{name: name(root, n)})
+		if errors.Is(err, unix.ENXIO) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if status, ok := text(h, data); ok && strings.HasPrefix(status, "C") {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Available says whether Open could work: nil, or ErrNone with the reason.
+func Available() error {
+	c, err := openControl()
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
