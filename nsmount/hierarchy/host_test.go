@@ -167,6 +167,9 @@ func TestHostMergeCarries(t *testing.T) {
 		if err := live.Do(t.Context(), staged[0].Exchange); err != nil {
 			t.Fatal(err)
 		}
+		if f.limits.NoBeneath {
+			how = onTop
+		}
 		if staged[0].done != how {
 			t.Errorf("exchanged by %v, want %v", staged[0].done, how)
 		}
