@@ -24,7 +24,7 @@ UNIT        = $$($(GO) list ./... | grep -v /integration)
 
 # program:package of everything that the tests call on this machine.
 TEST_TOOLS = mmdebstrap:mmdebstrap mkfs.erofs:erofs-utils mksquashfs:squashfs-tools mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
-	mkfs.ext4:e2fsprogs sfdisk:fdisk sgdisk:gdisk setfattr:attr veritysetup:cryptsetup-bin openssl:openssl strace:strace tar:tar \
+	mkfs.ext4:e2fsprogs sfdisk:fdisk sgdisk:gdisk setfattr:attr veritysetup:cryptsetup-bin openssl:openssl strace:strace tar:tar groff:groff-base \
 	losetup:mount depmod:kmod openssl:openssl systemd-escape:systemd systemd-analyze:systemd \
 	gcc:gcc gcc:libc6-dev
 

@@ -169,6 +169,9 @@ func (r *reader) lexical() error {
 	return nil
 }
 
+// Keys are all keys of [X-Extexec].
+func Keys() []string { return slices.Clone(keys) }
+
 // known refuses keys that [X-Extexec] does not have, and warns of those that only it
 // has where they stand in [Service].
 func (r *reader) known() error {
