@@ -35,6 +35,7 @@ var figures = []struct {
 	{"layers", layers},
 	{"plan", plan},
 	{"build", build},
+	{"verified", verified},
 	{"resident", resident},
 	{"size", size},
 }
