@@ -49,7 +49,7 @@ func devices(t *testing.T) (names []string) {
 	return names
 }
 
-// verified are options that take anything, by the kernel.
+// byKernel are options that take anything, by the kernel.
 func byKernel(as ...authority) image.Options {
 	o := trusting(as...)
 	o.NoDeviceMapper, o.CopyMax = false, 0
@@ -66,18 +66,18 @@ func TestKernelVerified(t *testing.T) {
 			kernel(t)
 			i, j := mustOpen(t, c.path, byKernel(a)), mustOpen(t, c.path, byKernel(a))
 			checkVerified(t, i, "kernel", c.want)
-			checkUsr(t, i)
+			checkContent(t, i)
 			if d := devices(t); len(d) != 1 {
 				t.Errorf("devices: %q", d)
 			}
 			closeImage(t, i)
-			checkUsr(t, j)
+			checkContent(t, j)
 			closeImage(t, j)
 		})
 	}
 }
 
-// content reads a file of the image as far as it goes.
+// tryRead reads a file of the image as far as it goes.
 func tryRead(t *testing.T, i *image.Image, path string) error {
 	t.Helper()
 	f, err := i.Tree.OpenFile(path, os.O_RDONLY)
@@ -114,7 +114,7 @@ func TestKernelChangedBlock(t *testing.T) {
 		t.Error("it is not told")
 	}
 	good := mustOpen(t, p.bare(t, nil), byKernel())
-	checkUsr(t, good)
+	checkContent(t, good)
 	closeImage(t, good)
 	closeImage(t, i)
 	if _, err := openPath(t, p.bare(t, map[string][]byte{".verity": bytes.ReplaceAll(p.tree, p.tree[4096:4160], noise(64))}), byKernel()); err == nil {
@@ -166,7 +166,7 @@ func TestKernelBegun(t *testing.T) {
 	_, err := openPath(t, path, byKernel())
 	checkError(t, "begun", err, "begun it and not finished")
 	i := mustOpen(t, path, byKernel())
-	checkUsr(t, i)
+	checkContent(t, i)
 	closeImage(t, i)
 }
 
@@ -196,7 +196,7 @@ func TestKernelKeyring(t *testing.T) {
 	}
 	i := mustOpen(t, signed, o)
 	checkVerified(t, i, "kernel", "signed: by a key of the kernel")
-	checkUsr(t, i)
+	checkContent(t, i)
 	closeImage(t, i)
 	_, err = openPath(t, p.bare(t, map[string][]byte{".roothash.p7s": stranger.sign(t, p.root)}), o)
 	checkError(t, "stranger", err, "the kernel does not take the signature")

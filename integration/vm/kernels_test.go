@@ -35,6 +35,27 @@ var whole = []Tests{
 		Package:  "./integration/vm/byhand",
 		Commands: map[string]string{"extexec": "./cmd/extexec", "hammer": "./demo/hammer"},
 	},
+	{
+		// What the kernel verifies; the rest runs beside the code.
+		Package: "./image",
+		LeftOut: notVerity,
+		Skipped: map[Kernel]map[string]string{
+			Linux6_1:  {"TestKernelKeyring": "the keyring .dm-verity is there from Linux 7.0 on"},
+			Linux6_12: {"TestKernelKeyring": "the keyring .dm-verity is there from Linux 7.0 on"},
+		},
+	},
+}
+
+// notVerity are the tests of ./image that have nothing to do with a device mapper.
+var notVerity = map[string]string{
+	"TestBare": "no hash tree", "TestDisk": "no hash tree", "TestTrees": "no hash tree", "TestUsrHidesUsr": "no hash tree",
+	"TestTogether": "no hash tree", "TestBackings": "no hash tree", "TestLoop": "no hash tree", "TestOptions": "no hash tree",
+	"TestNoUsrDirectory": "no hash tree", "TestNoLoopDevices": "no hash tree", "TestLosetupSees": "no hash tree",
+	"TestRefusedByKernel": "no hash tree", "TestRefusedContent": "no hash tree",
+	"TestReplaced": "10,000 images take minutes in an emulator", "TestVerified": "it makes copies", "TestRefusedVerity": "it makes copies",
+	"TestFlippedBits": "it makes copies", "TestBothTables": "it makes copies", "TestPolicy": "it makes copies",
+	"TestCopyMax": "it makes copies", "TestCopyIsSealed": "it makes copies", "TestShrinks": "it makes copies",
+	"TestHostileContent": "it makes copies",
 }
 
 // TestKernels runs the tests of what depends on the kernel on each of the kernels, side
