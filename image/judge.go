@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -70,20 +71,29 @@ func (v *volume) judge(o Options) (bool, error) {
 	if err := v.checkAttributes(f, o.Policy); err != nil {
 		return false, err
 	}
+	// A rule for the hash tree or the signature alone can say that it does not count.
+	protected := v.verity != nil && counts(o.Policy, v.designator()+"-verity")
+	signable := protected && v.verity.sig != nil && counts(o.Policy, v.designator()+"-verity-sig")
 	var untrusted error
-	if v.verity != nil && (use&policy.Signed != 0 || o.RequireSignature) {
+	if signable && (use&policy.Signed != 0 || o.RequireSignature) {
 		untrusted = v.checkSignature(o)
 	}
-	reason := v.reason(use, o, untrusted)
+	reason := v.reason(use, protected, o, untrusted)
 	if reason == nil {
 		return true, nil
 	}
 	// The kernel may have keys that are in no verity.d.
-	if v.verity != nil && v.verity.sig != nil && v.signer == "" && permits(use, true, true) && !o.NoDeviceMapper && devmapper.Available() == nil {
+	if signable && v.signer == "" && permits(use, true, true) && !o.NoDeviceMapper && devmapper.Available() == nil {
 		v.needsKernel = fmt.Errorf("%w: %w", policy.ErrDenied, reason)
 		return true, nil
 	}
 	return false, reason
+}
+
+// counts says whether a policy lets a hash tree or a signature be used.
+func counts(p policy.Policy, designator string) bool {
+	d, _ := policy.DesignatorNamed(designator)
+	return !p.Explicit(d) || p.Allowed(d)&policy.Unprotected != 0
 }
 
 // permits says whether a policy takes a volume with what it has.
@@ -102,12 +112,12 @@ func permits(use policy.Flags, verity, signed bool) bool {
 }
 
 // reason says why a volume is not used; nil: it is.
-func (v *volume) reason(use policy.Flags, o Options, untrusted error) error {
+func (v *volume) reason(use policy.Flags, protected bool, o Options, untrusted error) error {
 	signed := v.signer != ""
 	switch {
 	case o.RequireSignature && !signed:
 		return fmt.Errorf("RequireSignature=yes, and its %s is not signed: %w", v, v.why(untrusted))
-	case permits(use, v.verity != nil, signed):
+	case permits(use, protected, signed):
 		return nil
 	case use&(policy.Signed|policy.Verity) == policy.Signed:
 		return fmt.Errorf("%q wants its %s signed: %w", o.Policy, v, v.why(untrusted))
@@ -124,6 +134,8 @@ func (v *volume) why(untrusted error) error {
 		return untrusted
 	case v.verity == nil:
 		return errNoVerity
+	case v.verity.sig != nil:
+		return errors.New("the policy does not let its hash tree or its signature be used")
 	}
 	return fmt.Errorf("its root hash (in %s) has no signature", v.verity.rootFrom)
 }

@@ -29,6 +29,8 @@ import (
 	"github.com/extexec/extexec/image/verity"
 )
 
+const usrVeritySig = "e7bb33fb-06cf-4e81-8273-e543b413e2e2"
+
 // imageName is known to loops, also as the name of a copy in memory.
 const imageName = "ImageTest.raw"
 
@@ -487,6 +489,38 @@ func TestPolicy(t *testing.T) {
 	}
 	if err := image.Judge(f, images["signed"], o); !errors.Is(err, policy.ErrDenied) {
 		t.Errorf("without its certificate: %v", err)
+	}
+}
+
+// TestUpstreamPolicies is what systemd's TEST-50-DISSECT tries on a signed disk image, for a root and a usr partition.
+func TestUpstreamPolicies(t *testing.T) {
+	setUp(t)
+	a := newAuthority(t, nil)
+	for designator, c := range map[string]struct{ data, tree, sig, below string }{
+		"root": {rootX86, verityX86, veritySig, ""}, "usr": {usrX86, usrVerity, usrVeritySig, "usr"},
+	} {
+		p := protect(t, content(t, makerNamed(t, "squashfs-gzip").make(t, source(t, c.below))))
+		ps := append(p.partitions(c.data, c.tree), gpttest.Partition{Type: c.sig, Data: signatureJSON(p.root, a.sign(t, p.root))})
+		path := write(t, map[string][]byte{"": gpttest.Image{Partitions: ps}.Bytes()})
+		for text, want := range map[string]bool{
+			policy.Default().String(): true, "*": true, "X=unprotected": true, "X=verity": true, "X=verity:X-verity-sig=unused+absent": true,
+			"X=verity:swap=absent": true, "X=verity:swap=absent+unprotected": true, "X=signed": true, "X=verity+signed": true,
+			"~": false, "-": false, "X=absent": false, "X=verity:swap=unprotected+encrypted+verity": false,
+			"X=verity:X-verity=unused+absent": false, "X=signed:X-verity-sig=unused+absent": false, "X=signed:X-verity=unused+absent": false,
+			"X=encrypted": false,
+		} {
+			text = strings.ReplaceAll(text, "X", designator)
+			i, err := openPath(t, path, withPolicy(t, trusting(a), text))
+			if (err == nil) != want || err != nil && !errors.Is(err, policy.ErrDenied) {
+				t.Errorf("%s: %v, want it taken: %v", text, err, want)
+			}
+			if err == nil {
+				if i.Info.Verified == "" {
+					t.Errorf("%s: not verified", text)
+				}
+				closeImage(t, i)
+			}
+		}
 	}
 }
 
