@@ -115,8 +115,12 @@ func (o *others) find(target *target, is *situation) ([]service.MountNamespace, 
 	if err != nil {
 		return nil, err
 	}
+	all, err := service.MountNamespaces(pids, is.unit)
+	if err != nil {
+		return nil, err
+	}
 	var more []service.MountNamespace
-	for _, ns := range service.MountNamespaces(pids, is.unit) {
+	for _, ns := range all {
 		host, err := service.IsHostNamespace(ns.ID)
 		if err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package service
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -19,10 +20,18 @@ type MountNamespace struct {
 // MountNamespaces lists the mount namespaces of a service's processes, given some
 // of these and the unit's name ("" without a unit), by the first process in each.
 // Processes that end meanwhile are passed over.
-func MountNamespaces(of []int, unit string) []MountNamespace {
+func MountNamespaces(of []int, unit string) ([]MountNamespace, error) {
+	pids, err := relatives(of, unit)
+	if err != nil {
+		return nil, err
+	}
 	byID := map[uint64][]int{}
-	for _, pid := range relatives(of, unit) {
-		if id, ok := mountNSOf(pid); ok {
+	for _, pid := range pids {
+		id, err := mountNSOf(pid)
+		if err != nil && !passing(err) {
+			return nil, err
+		}
+		if err == nil {
 			byID[id] = append(byID[id], pid)
 		}
 	}
@@ -32,50 +41,50 @@ func MountNamespaces(of []int, unit string) []MountNamespace {
 		all = append(all, MountNamespace{ID: id, PIDs: pids})
 	}
 	slices.SortFunc(all, func(a, b MountNamespace) int { return slices.Compare(a.PIDs, b.PIDs) })
-	return all
+	return all, nil
 }
 
 // Open opens the namespace through the first of its processes that is still there;
 // [ErrGone] where none is.
 func (n MountNamespace) Open() (*os.File, error) {
 	for _, pid := range n.PIDs {
-		p := openIn(pid, n.ID)
-		if p == nil {
-			continue
+		f, err := n.through(pid)
+		if err == nil || !passing(err) {
+			return f, err
 		}
-		f, err := p.Namespace(Mount)
-		_ = p.Close()
-		if err != nil {
-			continue
-		}
-		if id, err := MountNamespaceID(f); err == nil && id == n.ID {
-			return f, nil
-		}
-		_ = f.Close()
 	}
 	return nil, fmt.Errorf("open mount namespace %d: %w", n.ID, ErrGone)
 }
 
-func openIn(pid int, ns uint64) *Process {
+// through opens the namespace through one process: [ErrGone] where that is in
+// another one by now.
+func (n MountNamespace) through(pid int) (*os.File, error) {
 	p, err := Open(pid)
 	if err != nil {
-		return nil
-	}
-	if id, err := p.MountNS(); err != nil || id != ns {
-		_ = p.Close()
-		return nil
-	}
-	return p
-}
-
-func mountNSOf(pid int) (uint64, bool) {
-	p, err := Open(pid)
-	if err != nil {
-		return 0, false // it ended meanwhile
+		return nil, err
 	}
 	defer p.Close()
-	id, err := p.MountNS()
-	return id, err == nil
+	f, err := p.Namespace(Mount)
+	if err != nil {
+		return nil, err
+	}
+	id, err := MountNamespaceID(f)
+	if err == nil && id != n.ID {
+		err = ErrGone
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func mountNSOf(pid int) (uint64, error) {
+	p, err := Open(pid)
+	if err != nil {
+		return 0, err
+	}
+	defer p.Close()
+	return p.MountNS()
 }
 
 // A MainNamespace is the mount namespace of a unit's main process.
@@ -95,18 +104,29 @@ func MainNamespaces() ([]MainNamespace, error) {
 	}
 	byID := map[uint64]*MainNamespace{}
 	for _, pid := range pids {
-		id, ok := mountNSOf(pid)
-		if !ok {
+		id, err := mountNSOf(pid)
+		if err != nil && !passing(err) {
+			return nil, err
+		}
+		if err != nil {
 			continue
 		}
 		if m := byID[id]; m != nil {
 			m.PIDs = append(m.PIDs, pid)
 			continue
 		}
-		if host, err := IsHostNamespace(id); err != nil || host {
+		host, err := IsHostNamespace(id)
+		if err != nil {
+			return nil, err
+		}
+		if host {
 			continue
 		}
-		if unit := serviceOf(pid); unit != "" {
+		unit, err := serviceOf(pid)
+		if err != nil && !passing(err) {
+			return nil, err
+		}
+		if unit != "" {
 			byID[id] = &MainNamespace{Unit: unit, MountNamespace: MountNamespace{ID: id, PIDs: []int{pid}}}
 		}
 	}
@@ -119,16 +139,17 @@ func MainNamespaces() ([]MainNamespace, error) {
 }
 
 // serviceOf is the service that a process belongs to, "" for none.
-func serviceOf(pid int) string {
+func serviceOf(pid int) (string, error) {
 	p, err := Open(pid)
 	if err != nil {
-		return ""
+		return "", err
 	}
 	defer p.Close()
-	if unit, err := p.Unit(); err == nil && strings.HasSuffix(unit, ".service") {
-		return unit
+	unit, err := p.Unit()
+	if err != nil || !strings.HasSuffix(unit, ".service") {
+		return "", err
 	}
-	return ""
+	return unit, nil
 }
 
 // children lists the processes whose parent is pid, in order.
@@ -139,7 +160,15 @@ func children(pid int) ([]int, error) {
 	}
 	var pids []int
 	for _, e := range entries {
-		if n, err := strconv.Atoi(e.Name()); err == nil && parent(n) == pid {
+		n, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		of, err := parent(n)
+		if err != nil {
+			return nil, err
+		}
+		if of == pid {
 			pids = append(pids, n)
 		}
 	}
@@ -150,47 +179,75 @@ func children(pid int) ([]int, error) {
 // relatives are the processes in the cgroup of the first process that can be asked.
 // By hand that is the cgroup of a whole session: of it, those that come from our
 // own.
-func relatives(of []int, unit string) []int {
+func relatives(of []int, unit string) ([]int, error) {
 	for _, pid := range of {
-		p, err := Open(pid)
-		if err != nil {
-			continue
+		pids, its, err := unitOf(pid)
+		switch {
+		case err == nil && its != "" && its == unit:
+			return pids, nil
+		case err == nil:
+			return descendants(pids, of)
+		case !passing(err):
+			return nil, err
 		}
-		pids, err := p.UnitProcesses()
-		its, unitErr := p.Unit()
-		_ = p.Close()
-		if err != nil {
-			continue
-		}
-		if unitErr != nil || its == "" || its != unit {
-			pids = slices.DeleteFunc(pids, func(pid int) bool { return !descends(pid, of) })
-		}
-		return pids
 	}
-	return nil
+	return nil, nil
 }
 
-// descends says whether a process is one of these or was started by one.
-func descends(pid int, from []int) bool {
+// unitOf lists the processes of the unit of a process, and names it.
+func unitOf(pid int) (pids []int, unit string, err error) {
+	p, err := Open(pid)
+	if err != nil {
+		return nil, "", err
+	}
+	defer p.Close()
+	if pids, err = p.UnitProcesses(); err != nil {
+		return nil, "", err
+	}
+	unit, err = p.Unit()
+	return pids, unit, err
+}
+
+// descendants are those of the processes that are one of these or were started by
+// one.
+func descendants(pids, from []int) (some []int, err error) {
+	for _, pid := range pids {
+		is, err := descends(pid, from)
+		if err != nil {
+			return nil, err
+		}
+		if is {
+			some = append(some, pid)
+		}
+	}
+	return some, nil
+}
+
+func descends(pid int, from []int) (is bool, err error) {
 	for range 100 {
 		if slices.Contains(from, pid) {
-			return true
+			return true, nil
 		}
 		if pid <= 1 {
-			return false
+			return false, nil
 		}
-		pid = parent(pid)
+		if pid, err = parent(pid); err != nil {
+			return false, err
+		}
 	}
-	return false
+	return false, nil
 }
 
 // parent is 0 where there is none, or the process has ended.
-func parent(pid int) int {
+func parent(pid int) (int, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
+	if err != nil && !passing(err) {
+		return 0, err
 	}
-	return parentOf(b)
+	if err != nil {
+		return 0, nil
+	}
+	return parentOf(b), nil
 }
 
 // parentOf reads a /proc/PID/stat.

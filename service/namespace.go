@@ -186,7 +186,7 @@ func InMountNamespace(id uint64) ([]int, error) {
 // passing says that a process has ended, or is not ours to look at (proc(5)). Any other
 // error, such as EMFILE, must not pass for the end of it.
 func passing(err error) bool {
-	return slices.ContainsFunc([]error{unix.ENOENT, unix.ESRCH, unix.EACCES, unix.EPERM}, func(e error) bool { return errors.Is(err, e) })
+	return slices.ContainsFunc([]error{ErrGone, unix.ENOENT, unix.ESRCH, unix.EACCES, unix.EPERM}, func(e error) bool { return errors.Is(err, e) })
 }
 
 func inMountNamespace(proc int, pid string, id uint64, known map[identity]bool) (bool, error) {

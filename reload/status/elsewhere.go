@@ -26,7 +26,11 @@ func (s *Status) elsewhere(r *state.Record) {
 	if s.State != Live || len(s.PIDs) == 0 {
 		return
 	}
-	for _, ns := range service.MountNamespaces(s.PIDs, r.Unit) {
+	all, err := service.MountNamespaces(s.PIDs, r.Unit)
+	if err != nil {
+		s.note("what the unit's processes in other mount namespaces see is not known: %v", err)
+	}
+	for _, ns := range all {
 		if ns.ID == r.MountNS {
 			continue
 		}
