@@ -34,7 +34,7 @@ func (t *transaction) glance(ctx context.Context, target *target, is *situation)
 		s.picks, err = pickAll(is.settings, is.memory, pickRules{anyPath: is.flags.AnyPath, live: &is.record.Current})
 		return s, err
 	})
-	if err != nil || !Compare(current, now.picked).None() || !mounted(now.table, current) {
+	if err != nil || !Compare(current, now.picked).None() || is.dropped() || !mounted(now.table, current, restrictions(is.settings)) {
 		return nil, false
 	}
 	t.res.Generation = current
@@ -56,9 +56,9 @@ func (t *target) table() (*nsmount.Table, error) {
 	return nsmount.ParseTable(b)
 }
 
-// mounted tells whether every hierarchy shows the exchange of a generation, and
-// nothing of ours is left from another one.
-func mounted(table *nsmount.Table, g state.Generation) bool {
+// mounted tells whether every hierarchy shows the exchange of a generation, as
+// restricted as it should be, and nothing of ours is left from another one.
+func mounted(table *nsmount.Table, g state.Generation, restricted nsmount.Attr) bool {
 	for _, h := range g.Hierarchies {
 		stack := table.Stack(h.Path)
 		ours := 0
@@ -66,7 +66,7 @@ func mounted(table *nsmount.Table, g state.Generation) bool {
 			owner, source := hierarchy.OwnerOf(m)
 			switch {
 			case owner == hierarchy.Foreign:
-			case owner == hierarchy.Ours && i == len(stack)-1 && source.Generation == g.Number && source.Serial == g.Serial:
+			case owner == hierarchy.Ours && i == len(stack)-1 && source.Generation == g.Number && source.Serial == g.Serial && m.Attr&restricted == restricted:
 				ours++
 			default:
 				return false

@@ -300,6 +300,8 @@ func (p *planner) compared(is *situation, running *target, v *hierarchy.View, pi
 		p.plan.Why = "an earlier reload was interrupted"
 	case p.Force:
 		p.plan.Why = "it is forced"
+	case !fits(is, v):
+		p.plan.Why = "the unit asks for other hierarchies by now, or for NoExec= or NoSuid="
 	default:
 		p.plan.Why = "its hierarchies are not as they were recorded"
 	}

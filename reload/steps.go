@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/extexec/extexec/extension"
@@ -14,6 +15,7 @@ import (
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
 	"github.com/extexec/extexec/reload/state"
+	"github.com/extexec/extexec/unitfile/settings"
 )
 
 // The steps of a reload, each with its inverse, in the order of the list.
@@ -132,7 +134,7 @@ func (t *transaction) pickBack(ctx context.Context, is *situation) ([]*extension
 func (t *transaction) compare(is *situation, target *target, v *hierarchy.View, picked []*extension.Picked) todo {
 	t.res.Difference = Compare(is.record.Current, picked)
 	switch {
-	case t.Force, target.fresh, is.record.Pending != nil, v.Interrupted(), !t.res.Difference.None(), !shows(v, is.record.Current):
+	case t.Force, target.fresh, is.record.Pending != nil, v.Interrupted(), !t.res.Difference.None(), !shows(v, is.record.Current), !fits(is, v):
 		return exchange
 	case t.IfChanged:
 		return nothing
@@ -156,6 +158,34 @@ func shows(v *hierarchy.View, g state.Generation) bool {
 		}
 	}
 	return true
+}
+
+// fits tells whether the overlays are where the settings want them by now, and as
+// restricted.
+func fits(is *situation, v *hierarchy.View) bool {
+	loose := func(s *hierarchy.Survey) bool {
+		_, covered := s.Top()
+		return covered && !s.Has(restrictions(is.settings))
+	}
+	return !is.dropped() && !slices.ContainsFunc(v.Surveys, loose)
+}
+
+// dropped tells whether a hierarchy has layers that is not asked for any more.
+func (is *situation) dropped() bool {
+	return slices.ContainsFunc(is.record.Current.Hierarchies, func(h state.Hierarchy) bool {
+		return h.Layers > 0 && !slices.Contains(is.settings.Hierarchies, h.Path)
+	})
+}
+
+// restrictions are what the settings put on every overlay.
+func restrictions(s settings.Settings) (a nsmount.Attr) {
+	if s.NoExec {
+		a |= nsmount.AttrNoExec
+	}
+	if s.NoSuid {
+		a |= nsmount.AttrNoSuid
+	}
+	return a
 }
 
 func showsThis(s *hierarchy.Survey, g state.Generation, h state.Hierarchy) bool {

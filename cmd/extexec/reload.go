@@ -43,7 +43,9 @@ overlays are recognised and replaced.
 
 Where nothing has changed, the hierarchies are left alone, but the service is
 told all the same, unless --if-changed. Over a base that can be written to, the
-overlay is made anew even then: it may hold on to a file that was replaced.`,
+overlay is made anew even then: it may hold on to a file that was replaced. What is
+compared is the main process's mount namespace; with Namespaces=unit, "extexec
+repair" looks at the others.`,
 		Example: `  sudo extexec reload web
   sudo extexec reload --if-changed web.service`,
 		Args: func(_ *cobra.Command, args []string) error {

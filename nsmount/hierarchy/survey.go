@@ -60,6 +60,9 @@ func (s *Survey) Top() (o Overlay, ok bool) {
 	return s.Overlays[len(s.Overlays)-1], true
 }
 
+// Has tells whether what the hierarchy shows is mounted with all of the attributes.
+func (s *Survey) Has(a nsmount.Attr) bool { return s.attr&a == a }
+
 // Covered counts the overlays below the topmost one: they stay until the
 // namespace goes.
 func (s *Survey) Covered() int { return max(0, len(s.Overlays)-1) }
