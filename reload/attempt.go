@@ -70,9 +70,7 @@ func outcomeOf(ctx context.Context, f *Failure) string {
 		return state.OutcomeTakenBack
 	case ctx.Err() != nil:
 		return ""
-	}
-	switch f.Step {
-	case "pick", "open", "stage", "check":
+	case f.Refused():
 		return state.OutcomeRefused
 	}
 	return ""

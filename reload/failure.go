@@ -3,10 +3,12 @@ package reload
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/extexec/extexec/internal/steps"
+	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/unitfile/settings"
 )
 
@@ -27,6 +29,10 @@ type Failure struct {
 	Step string // that failed
 	Left Left
 	Err  error
+	// Tried are the extensions that it was about, as far as they were known, and Live is
+	// the generation that was there before; 0 where there was none.
+	Tried []state.Extension
+	Live  uint64
 	// Untold is why the service could not be told that the old state is back.
 	Untold error
 }
@@ -47,6 +53,11 @@ func (f *Failure) Error() string {
 	default:
 		return fmt.Sprintf("%s: %v; nothing was changed", subject, f.Err)
 	}
+}
+
+// Refused says that nothing has changed and that it is the extensions that did not do.
+func (f *Failure) Refused() bool {
+	return f.Left == Unchanged && slices.Contains([]string{"pick", "open", "stage", "check"}, f.Step)
 }
 
 // Unwrap gives the cause.

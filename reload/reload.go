@@ -60,7 +60,11 @@ func (t *transaction) transact(ctx context.Context, do func(context.Context) err
 	defer func() {
 		if err != nil {
 			err = explainFiles(err, t.is)
-			err = failure(t.trigger, t.res.Name, run, t.changed, err, run.Undo(ctx), t.untold)
+			f := failure(t.trigger, t.res.Name, run, t.changed, err, run.Undo(ctx), t.untold)
+			if f.Tried = t.tried; t.is != nil {
+				f.Live = t.is.record.Current.Number
+			}
+			err = f
 			t.remember(ctx, err)
 		}
 		closed := run.Close()

@@ -100,7 +100,7 @@ func (a *app) report(res *reload.Result) {
 	} else {
 		text += fmt.Sprintf(", %d extensions", n)
 	}
-	a.log.Info(text)
+	a.logExchange(text, res)
 }
 
 // reloadError gives a failed reload its exit code.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/extexec/extexec/internal/journald"
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/reload"
 	"github.com/extexec/extexec/reload/status"
@@ -106,9 +108,12 @@ func (a *app) notRepaired(all []reload.Repaired) error {
 			a.log.Warn(fmt.Sprintf("%s: %s", r.Name, w))
 		}
 		if r.Err == nil {
+			if r.Done && len(r.Stale) > 0 {
+				a.event(slog.LevelInfo, journald.IDRepaired, r.Name+": repaired", named(r.Name))
+			}
 			continue
 		}
-		a.log.Error(r.Err.Error())
+		a.logFailure(r.Err.Error(), r.Err)
 		failed = append(failed, r.Name)
 		if exitCode(r.Err) == exitUndoFailed {
 			code = exitUndoFailed

@@ -58,17 +58,20 @@ func execute(args []string, in io.Reader, out, errOut io.Writer) int {
 	code := exitCode(a.failed)
 	// A command that was executed speaks for itself.
 	if text := message(a.failed); text != "" {
-		a.log.Error(text)
+		a.logFailure(text, a.failed)
 	}
 	return code
 }
 
 // handler writes as the journal wants it where standard error is the journal.
 func (a *app) handler() *journald.Handler {
-	if f, ok := a.err.(*os.File); ok && journald.IsStream(f, os.Getenv("JOURNAL_STREAM")) {
-		return journald.NewHandler(a.err, journald.Options{Prefix: true})
+	f, ok := a.err.(*os.File)
+	if !ok {
+		return journald.NewHandler(a.err, journald.Options{})
 	}
-	return journald.NewHandler(a.err, journald.Options{})
+	return journald.NewHandler(f, journald.Options{
+		Prefix: journald.IsStream(f, os.Getenv("JOURNAL_STREAM")), Socket: journald.Socket,
+	})
 }
 
 // root makes the command line. Where the first argument is a verb, only that one

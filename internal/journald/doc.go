@@ -3,6 +3,10 @@
 // socket, so it works in every sandbox. Where standard error is not the journal, the
 // lines are made for a reader at a terminal.
 //
+// A record with the attribute MESSAGE_ID is sent to the journal's socket, if the
+// handler was given one: as an entry of which each attribute in capitals is a field. It
+// is a line where that fails. Lines never have these attributes.
+//
 // # Contract
 //
 // A record is one write. Every line of a record has the priority in front, and
@@ -12,6 +16,6 @@
 //
 // # Not for
 //
-// Structured fields and message ids in the journal's native protocol: they need
-// the journal's socket.
+// A process that is under a service's seccomp filter must not be given the socket: the
+// filter may kill it there. Entries that do not fit one datagram.
 package journald

@@ -22,6 +22,7 @@ type Handler struct {
 	out    *output
 	level  slog.Leveler
 	prefix bool
+	socket string
 	attrs  string // what WithAttrs added, formatted
 	group  string // what WithGroup added, with a dot at its end
 }
@@ -37,11 +38,14 @@ type Options struct {
 	Level slog.Leveler
 	// Prefix puts "<N>", the priority, before every line.
 	Prefix bool
+	// Socket is where records with a message id go as entries with fields; "" for
+	// nowhere, and [Socket] for the journal.
+	Socket string
 }
 
 // NewHandler returns a handler that writes to w.
 func NewHandler(w io.Writer, o Options) *Handler {
-	h := &Handler{out: &output{w: w}, level: o.Level, prefix: o.Prefix}
+	h := &Handler{out: &output{w: w}, level: o.Level, prefix: o.Prefix, socket: o.Socket}
 	if h.level == nil {
 		h.level = slog.LevelInfo
 	}
@@ -80,26 +84,48 @@ func IsStream(f *os.File, variable string) bool {
 // Enabled says whether a record of that level is written.
 func (h *Handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
 
-// Handle writes one record.
+// Handle writes one record. Where the journal has got it as an entry, the journal's own
+// stream does not get the line, too.
 func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 	var attrs strings.Builder
+	var e entry
 	attrs.WriteString(h.attrs)
 	r.Attrs(func(a slog.Attr) bool {
-		appendAttr(&attrs, h.group, a)
+		if h.group == "" && isField(a.Key) {
+			e.add(a.Key, a.Value)
+		} else {
+			appendAttr(&attrs, h.group, a)
+		}
 		return true
 	})
+	lines := strings.Split(strings.TrimRight(r.Message, "\n"), "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	if h.socket != "" && e.id {
+		e.addText("MESSAGE", strings.Join(lines, "\n")+attrs.String())
+		e.addText("PRIORITY", strconv.Itoa(priority(r.Level)))
+		e.addText("SYSLOG_IDENTIFIER", "extexec")
+		if e.send(h.socket) == nil && h.prefix {
+			return nil
+		}
+	}
+	return h.write(r.Level, lines, attrs.String())
+}
+
+// write writes one record as lines.
+func (h *Handler) write(level slog.Level, lines []string, attrs string) error {
 	var b strings.Builder
-	text := strings.TrimRight(r.Message, "\n")
-	for i, line := range strings.Split(text, "\n") {
+	for i, line := range lines {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
 		if i == 0 || h.prefix {
-			b.WriteString(h.head(r.Level))
+			b.WriteString(h.head(level))
 		}
-		b.WriteString(printable(line))
+		b.WriteString(line)
 	}
-	b.WriteString(attrs.String())
+	b.WriteString(attrs)
 	b.WriteByte('\n')
 
 	h.out.mu.Lock()
