@@ -1,12 +1,15 @@
 package reload
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/nsmounttest"
+	"github.com/extexec/extexec/reload/state"
 )
 
 // TestMainPIDOfAnother gives a reload by name the process of something else:
@@ -32,4 +35,55 @@ func TestMainPIDOfAnother(t *testing.T) {
 	}
 	b.want("2")
 	b.whole()
+}
+
+// TestNoManager: a service that was started by hand under the name of a unit is found
+// by its namespace where its first process has ended and no manager knows it.
+func TestNoManager(t *testing.T) {
+	b := newBed(t)
+	o := b.options()
+	o.Name = "bed.service"
+	b.svc = nsmounttest.StartCommand(t, child{Run: &o}.command(t))
+	b.install("2")
+	another := func(r *state.Record) { r.StartTime++ } // a process that has had its id
+	edit(t, b.dirs, "bed.service", another)
+	unknown := Options{Name: "bed.service", Dirs: b.dirs, Limits: nsmount.Probe(), Manager: unknowing{}}
+	if _, err := Reload(t.Context(), unknown); err != nil {
+		t.Fatal(err)
+	}
+	b.want("2")
+	b.svc.Stop()
+	_, err := Reload(t.Context(), unknown)
+	if err == nil || !strings.Contains(err.Error(), "is not running") || !errors.Is(err, errUnknown) {
+		t.Errorf("error %v, want that it is not running, and what the manager said", err)
+	}
+}
+
+// unknowing is a manager that does not have the unit.
+type unknowing struct{}
+
+var errUnknown = errors.New("no such unit")
+
+func (unknowing) MainPID(context.Context, string) (int, error) { return 0, errUnknown }
+
+// edit changes the record of a name.
+func edit(t *testing.T, dirs state.Dirs, name string, change func(*state.Record)) {
+	t.Helper()
+	u, err := dirs.Unit(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := u.Lock(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	r, err := lock.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(r)
+	if err := lock.Save(r); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -196,16 +196,18 @@ func findProcess(ctx context.Context, s *subject, r *state.Record, manager servi
 	if p, err := recordedProcess(r); p != nil || err != nil {
 		return p, err
 	}
+	var unnamed error
 	if manager != nil && strings.HasSuffix(s.name, ".service") {
 		p, err := service.Main(ctx, s.name, manager)
-		if err != nil {
-			return nil, err
-		}
-		if p != nil {
+		if err == nil {
 			return p, nil
 		}
+		unnamed = err // it may have been started by hand
 	}
-	if r.MountNS == 0 {
+	switch {
+	case r.MountNS == 0 && unnamed != nil:
+		return nil, unnamed
+	case r.MountNS == 0:
 		return nil, fmt.Errorf("there is no record of %q and no running unit of that name: start it first (extexec list shows the names)", s.name)
 	}
 	// The main process may be another by now: a daemon that forks, nginx after
@@ -218,6 +220,9 @@ func findProcess(ctx context.Context, s *subject, r *state.Record, manager servi
 		if p, err := openIn(pid, r.MountNS); p != nil || err != nil {
 			return p, err
 		}
+	}
+	if unnamed != nil {
+		return nil, fmt.Errorf("%q is not running: no process is left in its mount namespace (%w): start it first", s.name, unnamed)
 	}
 	return nil, fmt.Errorf("%q is not running: no process is left in its mount namespace: start it first", s.name)
 }
