@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,7 +79,7 @@ func (v *Version) Counted() (counted bool, err error) {
 func (v *Version) Try() (path string, taken bool, err error) {
 	path, err = v.rename(func(t tries) (tries, bool) {
 		taken = t != uncounted && t.left > 0
-		return tries{t.left - 1, t.done + 1}, taken
+		return tries{t.left - 1, min(t.done+1, math.MaxUint32)}, taken // a counter has 32 bits
 	})
 	return path, taken && err == nil, err
 }
@@ -121,6 +122,8 @@ func (v *Version) rename(next func(tries) (tries, bool)) (string, error) {
 		switch {
 		case err == nil:
 			return filepath.Join(v.dir, to), dir.Sync()
+		case errors.Is(err, unix.EEXIST):
+			return "", fmt.Errorf("rename %q to %q: %w: remove one of the two", filepath.Join(v.dir, name), to, err)
 		case !errors.Is(err, unix.ENOENT):
 			return "", &os.LinkError{Op: "rename", Old: filepath.Join(v.dir, name), New: filepath.Join(v.dir, to), Err: err}
 		}

@@ -57,6 +57,7 @@ func TestNames(t *testing.T) {
 		{"web_2_x86-64+3-0.raw", ".raw", "web_2_x86-64+2-1.raw", "web_2_x86-64+3.raw", "web_2_x86-64.raw"},
 		{"web_2+1.raw", ".raw", "web_2+0-1.raw", "web_2+1.raw", "web_2.raw"},
 		{"web_2+007.raw", ".raw", "web_2+6-1.raw", "web_2+7.raw", "web_2.raw"},
+		{"web_2+1-4294967295.raw", ".raw", "web_2+0-4294967295.raw", "web_2+1-4294967294.raw", "web_2.raw"},
 		{"web_2+0-3.raw", ".raw", "", "", "web_2.raw"}, // none left
 		{"web_2.raw", ".raw", "", "", "web_2.raw"},     // counts none
 	} {
