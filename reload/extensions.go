@@ -130,6 +130,21 @@ func pickRecorded(g state.Generation) ([]*extension.Picked, error) {
 	return picked, errors.Join(gone...)
 }
 
+// pickTrusted picks what a generation had, where no other user can have replaced any
+// of it since, or that does not matter. Must run in the host view.
+func pickTrusted(g state.Generation, anyPath bool) ([]*extension.Picked, error) {
+	picked, err := pickRecorded(g)
+	if err != nil || anyPath {
+		return picked, err
+	}
+	for _, p := range picked {
+		if err := trusted(p); err != nil {
+			return nil, err
+		}
+	}
+	return picked, nil
+}
+
 // opened are extensions as trees, in layer order.
 type opened struct {
 	extensions []*extension.Opened

@@ -57,17 +57,9 @@ func (b back) pick(lock *state.Lock, is *situation, name string) (wayBack, error
 	if b.to, err = b.choose(history, is.memory, name); err != nil {
 		return none, err
 	}
-	picked, err := pickRecorded(b.to)
+	picked, err := pickTrusted(b.to, is.flags.AnyPath)
 	if err != nil {
 		return none, fmt.Errorf("%w; or go back to another generation: extexec history %s", err, name)
-	}
-	for _, p := range picked {
-		if is.flags.AnyPath {
-			break
-		}
-		if err := trusted(p); err != nil {
-			return none, err
-		}
 	}
 	return wayBack{b, picked}, nil
 }

@@ -104,7 +104,7 @@ func (s *start) fallBack(ctx context.Context, is *situation, good *state.Generat
 	if err != nil {
 		return nil, err
 	}
-	picked, err := nsmount.Do(ctx, s.host, func() ([]*extension.Picked, error) { return pickRecorded(*good) })
+	picked, err := nsmount.Do(ctx, s.host, func() ([]*extension.Picked, error) { return pickTrusted(*good, is.flags.AnyPath) })
 	if err != nil {
 		return nil, err
 	}

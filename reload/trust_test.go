@@ -40,6 +40,30 @@ func TestUntrustedPath(t *testing.T) {
 	loose.want("2")
 }
 
+// TestUntrustedFallback: what another user could have replaced is not started with
+// either, where the version that is picked fails its check.
+func TestUntrustedFallback(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.svc.Stop()
+	b.extension("new", "2", map[string]string{"etc/extension-release.d/extension-release.new": "ID=_any\n"})
+	b.unit = b.dir + "/bed.service"
+	text := "[Service]\nExecStart=/bin/true\n[X-Extexec]\nReloadCheck=/bin/false\nExtensionDirectories=" + b.dir + "/new.v\n"
+	if err := os.WriteFile(b.unit, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(b.dir+"/conf.v", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	o := b.options()
+	cmd := child{Run: &o}.command(t)
+	cmd.Stderr = nil
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), b.dir+"/conf.v") || !strings.Contains(string(out), "chmod go-w") {
+		t.Errorf("%v: %s, want an error that names the directory", err, out)
+	}
+}
+
 // TestHierarchyIsDropped takes a hierarchy out of Hierarchies=: it loses its
 // overlay at the next reload, and the others keep theirs.
 func TestHierarchyIsDropped(t *testing.T) {
