@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -92,6 +93,9 @@ func writeRepaired(a *app, all []reload.Repaired, dry bool) error {
 		}
 	}
 	if len(t.rows) == 1 {
+		if slices.ContainsFunc(all, func(r reload.Repaired) bool { return r.Err != nil }) {
+			return nil // that may not be so
+		}
 		_, err := fmt.Fprintln(a.out, "Nothing to repair.")
 		return err
 	}

@@ -25,7 +25,7 @@ func TestRepair(t *testing.T) {
 		out, want string
 	}{
 		{[]string{"gone"}, exitOK, "Nothing to repair.\n", ""},
-		{[]string{"nobody"}, exitFailed, "Nothing to repair.\n", `find "nobody": it has no record`},
+		{[]string{"nobody"}, exitFailed, "", `find "nobody": it has no record`},
 		{[]string{"--json", "gone"}, exitOK, "{\n  \"schema\": 1,\n  \"services\": []\n}\n", ""},
 	} {
 		code, out, errOut := call(append([]string{"repair", "--dry-run", "--state-dir", dir}, c.args...)...)
