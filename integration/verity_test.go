@@ -124,6 +124,9 @@ ExtensionImages=%[2]s/web.v
 			// The certificate is taken away: nothing has changed, and yet it is not trusted any more.
 			c.Rename(crt, dir+"/crt")
 			refused("reload", "no certificate is trusted")
+			if r := c.Exec(t.Context(), "/usr/bin/extexec", "reload", "--if-changed", unit); r.Code != 1 || !strings.Contains(r.Stderr, "no certificate is trusted") {
+				t.Errorf("reload --if-changed: %s", r)
+			}
 			sees("two\n")
 			refused("restart", "no certificate is trusted")
 			c.Rename(dir+"/crt", crt)
