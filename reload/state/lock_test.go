@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -55,6 +56,9 @@ func TestHolderKilled(t *testing.T) {
 	holder.Env = append(os.Environ(), "STATE_HOLD="+filepath.Dir(filepath.Dir(u.record)))
 	out, err := holder.StdoutPipe()
 	must(t, err)
+	in, err := holder.StdinPipe() // the holder waits for its end
+	must(t, err)
+	defer in.Close()
 	must(t, holder.Start())
 	s := bufio.NewScanner(out)
 	for s.Scan() && s.Text() != "held" {
@@ -83,8 +87,10 @@ func TestHelperHold(t *testing.T) {
 	}
 	defer unlock(t, lock(t, unit(t, In(dir), "web"))) // or the garbage collector gives it back
 	fmt.Println("held")
-	<-t.Context().Done()
-	select {}
+	// Not on a channel: the runtime ends a program that waits for nothing but itself.
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestLockCancelled(t *testing.T) {
