@@ -11,9 +11,9 @@ import (
 
 func newStatus(a *app) *cobra.Command {
 	var dir stateDir
-	var asJSON bool
+	var asJSON, asMetrics bool
 	c := &cobra.Command{
-		Use:   "status [flags] NAME",
+		Use:   "status [flags] NAME | status --metrics [NAME...]",
 		Short: "Show what is live for a service, against the record and the disk",
 		Long: `Status shows which extensions a service has, whether its hierarchies are as they
 were recorded, and what a reload would find on disk. It changes nothing.
@@ -30,14 +30,26 @@ were recorded, and what a reload would find on disk. It changes nothing.
                   not appear
     REFUSED       what failed a check, and is not picked again
     HELD          what a rollback left, and is not picked again: see "extexec unhold"
-    NAMESPACE     other mount namespaces of the unit's processes, and what they see`,
+    NAMESPACE     other mount namespaces of the unit's processes, and what they see
+
+With --metrics it writes the text format of Prometheus instead, for the textfile
+collector of node_exporter: of each NAME, or of all that have a record.`,
 		Example: `  extexec status web.service
-  extexec status --json web | jq .hierarchies`,
-		Args: oneName,
+  extexec status --json web | jq .hierarchies
+  extexec status --metrics`,
+		Args: func(c *cobra.Command, args []string) error {
+			if asMetrics {
+				return nil
+			}
+			return oneName(c, args)
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			dirs, err := dir.dirs()
 			if err != nil {
 				return err
+			}
+			if asMetrics {
+				return a.statusMetrics(dirs, args)
 			}
 			u, _, err := recorded(dirs, args[0])
 			if err != nil {
@@ -55,6 +67,8 @@ were recorded, and what a reload would find on disk. It changes nothing.
 	}
 	dir.flag(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	c.Flags().BoolVar(&asMetrics, "metrics", false, "write metrics for Prometheus")
+	c.MarkFlagsMutuallyExclusive("json", "metrics")
 	c.ValidArgsFunction = completeNames(&dir)
 	return c
 }

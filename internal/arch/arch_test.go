@@ -90,6 +90,7 @@ var onlyIn = []struct {
 	{"github.com/spf13/pflag", []string{"cmd/extexec"}, "flags end at the verbs"},
 	{"golang.org/x/term", []string{"cmd/extexec"}, "terminals end at the verbs"},
 	{"github.com/google/go-cmp", nil, "it is for tests"},
+	{"github.com/prometheus", nil, "its linter is for tests"},
 	{"unsafe", []string{"nsmount", "service", "extension/layers", "image"}, "memory is handed to the kernel in few places"},
 }
 
