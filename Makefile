@@ -3,7 +3,7 @@
 # make test       installs what the tests need and runs all of them (root)
 # make help       lists the rest
 
-.PHONY: build demo test unit race crash rig bench soak fuzz lint clean clean-rig have-go root-only test-deps help
+.PHONY: build demo test unit race crash rig bench soak fuzz lint install clean clean-rig have-go root-only test-deps help
 .DEFAULT_GOAL := build
 
 export CGO_ENABLED ?= 0
@@ -11,6 +11,7 @@ export CGO_ENABLED ?= 0
 export TMPDIR ?= /var/tmp
 
 GO       ?= go
+PREFIX   ?= /usr
 FUZZTIME ?= 1m
 SOAKTIME ?= 10m
 # Of what make soak draws; 0 draws others every time.
@@ -71,6 +72,19 @@ fuzz: ## every fuzz target for FUZZTIME=1m
 
 lint: ## gofmt, go vet, golangci-lint
 	@.ci/lint
+
+install: ## binary, units, man pages and completions, below DESTDIR= and PREFIX=/usr
+	@test -x bin/extexec || { echo "build it first: make" >&2; exit 1; }
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin bin/extexec
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system units/*.service units/*.path
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system-preset units/90-extexec.preset
+	install -D -m 644 units/extexec.tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/extexec.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog share/extexec.catalog
+	for page in man/*.[1-8]; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)
+	bin/extexec completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/extexec
+	bin/extexec completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_extexec
+	bin/extexec completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/extexec.fish
 
 clean: ## what make built; the rig's roots stay: make clean-rig
 	rm -rf bin dist

@@ -1,5 +1,6 @@
-// Package units is unit text: the drop-ins that extexec adopt and extexec wrap write
-// for a unit, and how they are told from others.
+// Package units is unit text: the units that are shipped (the files beside this one),
+// the drop-ins that extexec adopt, extexec wrap and extexec watch write for a unit,
+// and how they are told from others.
 //
 // # Contract
 //

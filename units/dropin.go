@@ -39,7 +39,7 @@ func Owner(text string) (k Kind, ok bool) {
 	after, ok := strings.CutPrefix(text, marker)
 	verb, _, _ := strings.Cut(after, " ")
 	k = Kind(verb)
-	return k, ok && (k == Adopt || k == Wrap)
+	return k, ok && (k == Adopt || k == Wrap || k == Watch)
 }
 
 // Input is what a drop-in is made from.

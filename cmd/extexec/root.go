@@ -38,6 +38,7 @@ var verbs = []struct {
 	{"lint", newLint},
 	{"adopt", newAdopt},
 	{"wrap", newWrap},
+	{"watch", newWatch},
 	{"inspect", newInspect},
 	{"build", newBuild},
 	{"compose", newCompose},

@@ -78,6 +78,13 @@ func SuffixOf(path string, f Filter) (suffix string, versioned bool) {
 	return p.suffix, p.dir != ""
 }
 
+// DirOf is the versioned directory that a path means under a filter. It says false
+// for a path that uses none.
+func DirOf(path string, f Filter) (dir string, versioned bool) {
+	p := f.locate(path)
+	return p.dir, p.dir != ""
+}
+
 // onlyDirectories is what a pattern with a slash at its end asks for. A set that
 // has no directories in it stays without.
 func onlyDirectories(types Type) Type {

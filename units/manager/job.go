@@ -44,6 +44,24 @@ func (m *Manager) DaemonReload(ctx context.Context) error {
 	return nil
 }
 
+// Enable has a unit started with those that its [Install] section names, from the
+// next daemon-reload on. It says whether that is new.
+func (m *Manager) Enable(ctx context.Context, unit string) (changed bool, err error) {
+	_, changes, err := m.conn.EnableUnitFilesContext(ctx, []string{unit}, false, false)
+	if err != nil {
+		return false, fmt.Errorf("enable unit %q: %w", unit, plain(err))
+	}
+	return len(changes) > 0, nil
+}
+
+// Disable takes back what Enable did.
+func (m *Manager) Disable(ctx context.Context, unit string) error {
+	if _, err := m.conn.DisableUnitFilesContext(ctx, []string{unit}, false); err != nil {
+		return fmt.Errorf("disable unit %q: %w", unit, plain(err))
+	}
+	return nil
+}
+
 type jobCall func(ctx context.Context, unit, mode string, done chan<- string) (int, error)
 
 func (m *Manager) job(ctx context.Context, verb, unit string, call jobCall) error {

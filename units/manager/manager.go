@@ -69,6 +69,7 @@ type Unit struct {
 	DropIns      []string // in the order in which they apply
 	NeedReload   bool     // the files have changed since systemd read them
 
+	Queued  bool   // a job of it waits or runs
 	MainPID int    // 0 when there is none; services alone have one
 	Cgroup  string // "" when the unit has none now
 }
@@ -92,6 +93,8 @@ func (m *Manager) Unit(ctx context.Context, name string) (Unit, error) {
 	// it were empty.
 	u.DropIns, _ = p["DropInPaths"].([]string)
 	u.NeedReload, _ = p["NeedDaemonReload"].(bool)
+	job, _ := p["Job"].([]any) // its number, which is 0 where there is none, and its path
+	u.Queued = len(job) == 2 && job[0] != uint32(0)
 	pid, _ := p["MainPID"].(uint32)
 	u.MainPID = int(pid)
 	if u.LoadState == "not-found" {

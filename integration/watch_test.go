@@ -1,0 +1,211 @@
+package integration
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/extexec/extexec/integration/rig"
+)
+
+// TestWatch has systemd watch the extensions of units, by the unit files that are
+// shipped.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	rig.Each(t, func(t *testing.T, c *rig.Container) {
+		for _, name := range []string{"extexec-reload@.path", "extexec-trigger@.service", "extexec-reload@.service"} {
+			text, err := os.ReadFile(filepath.Join("../units", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.WriteUnit(name, string(text))
+		}
+		t.Run("bursts", func(t *testing.T) { watchBursts(t, c.For(t)) })
+		t.Run("nginx", func(t *testing.T) { watchNginx(t, c.For(t)) })
+		t.Run("copied", func(t *testing.T) { watchCopied(t, c.For(t)) })
+		t.Run("other extensions", func(t *testing.T) { watchOthers(t, c.For(t)) })
+		t.Run("tries", func(t *testing.T) { watchTries(t, c.For(t)) })
+		t.Run("refused", func(t *testing.T) { watchRefused(t, c.For(t)) })
+	})
+}
+
+// bursts is how many there are: EXTEXEC_BURSTS=300 is for a machine that has time.
+func bursts(t *testing.T) int {
+	n, err := strconv.Atoi(os.Getenv("EXTEXEC_BURSTS"))
+	if os.Getenv("EXTEXEC_BURSTS") == "" {
+		return 20
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// newWatched starts a service with version 1 of a confext, and has it watched.
+func newWatched(t *testing.T, c *rig.Container, name, more string) *watched {
+	w := &watched{adoptee: newAdoptee(t, c, name), file: "/etc/" + name}
+	w.ship("conf.v/conf_1", files{w.file: "1\n"})
+	w.startRun(more)
+	c.Must("extexec", "watch", "--enable", w.unit)
+	t.Cleanup(func() { c.Must("extexec", "watch", "--disable", w.unit) })
+	return w
+}
+
+type watched struct {
+	*adoptee
+	file string
+}
+
+// startRun starts the service by the wrapper, which every systemd knows.
+func (w *watched) startRun(more string) {
+	w.t.Helper()
+	text := strings.Replace(w.text("", w.file), "ExecStart=testservice", "ExecStart=!/usr/bin/extexec run -- /usr/bin/testservice", 1)
+	w.c.WriteUnit(w.unit, text+reloadLine+"[X-Extexec]\nExtensionDirectories="+w.dir+"/conf.v\n"+strings.ReplaceAll(more, "%D", w.dir))
+	w.c.Systemctl("start", w.unit)
+	w.pid = w.c.MainPID(w.unit)
+}
+
+// shows says whether the service reads this now.
+func (w *watched) shows(text string) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/root%s", w.pid.Host, w.file))
+	return err == nil && string(b) == text
+}
+
+// watchBursts renames versions into place, some at a time, with pauses of about as
+// long as a reload takes: the last one is live within two seconds, each time.
+func watchBursts(t *testing.T, c *rig.Container) {
+	w := newWatched(t, c, "watch-bursts", "")
+	const seed = 6
+	random := rand.New(rand.NewPCG(seed, seed))
+	version, longest := 1, time.Duration(0)
+	for burst := range bursts(t) {
+		for range 1 + random.IntN(5) {
+			version++
+			w.ship(fmt.Sprintf("conf.v/conf_%d", version), files{w.file: fmt.Sprintf("%d\n", version)})
+			if version > 3 {
+				c.Remove(fmt.Sprintf("%s/conf.v/conf_%d", w.dir, version-3))
+			}
+			time.Sleep(time.Duration(random.IntN(120)) * time.Millisecond)
+		}
+		from := time.Now()
+		for !w.shows(fmt.Sprintf("%d\n", version)) {
+			if time.Since(from) > 2*time.Second {
+				t.Fatalf("burst %d (seed %d): version %d is not live after two seconds\n%s", burst, seed, version, c.Report("extexec-reload@"+strings.TrimSuffix(w.unit, ".service")+".service"))
+			}
+			time.Sleep(time.Millisecond)
+		}
+		longest = max(longest, time.Since(from))
+	}
+	w.unharmed()
+	if now := c.MainPID(w.unit); now != w.pid {
+		t.Errorf("main process %v, was %v", now, w.pid)
+	}
+	t.Logf("%d versions, the slowest live after %v", version, longest)
+}
+
+// watchNginx: a page is renamed into the directory, and served; no request fails.
+func watchNginx(t *testing.T, c *rig.Container) {
+	const name, port = "watch-nginx", 8391
+	a := newAdoptee(t, c, name)
+	a.unit = name + ".service"
+	ship := func(version int) {
+		a.ship(fmt.Sprintf("nginx.v/nginx_%d", version), files{
+			"/etc/nginx/nginx.conf":                fmt.Sprintf(nginxConf, name, version, port),
+			"/etc/nginx/extexec-" + name + "/page": fmt.Sprintf("page %d\n", version),
+		})
+	}
+	ship(1)
+	shipped, _, _ := strings.Cut(c.ReadFile("/usr/lib/systemd/system/nginx.service"), "[Install]")
+	shipped = strings.ReplaceAll(shipped, "/run/nginx.pid", "/run/"+name+".pid")
+	shipped = strings.ReplaceAll(shipped, "ExecStart=", "ExecStart=/usr/bin/extexec run -- ")
+	c.WriteUnit(a.unit, shipped+"ExecReload=\n"+reloadLine+"[X-Extexec]\nReloadSignal=HUP\nReloadCheck=/usr/sbin/nginx -t\nExtensionDirectories="+a.dir+"/nginx.v\n")
+	c.Must("extexec", "watch", "--enable", a.unit)
+	t.Cleanup(func() { c.Must("extexec", "watch", "--disable", a.unit) })
+	c.Systemctl("start", a.unit) // and with it what watches
+	load := startLoad(t, c, fmt.Sprintf("http://127.0.0.1:%d/page", port))
+	load.await(1)
+	for version := 2; version <= 4; version++ {
+		ship(version)
+		load.await(version)
+	}
+	load.stop()
+}
+
+// watchCopied copies a directory into place, slowly: until it is complete it is never
+// served, and it is then once it is touched.
+func watchCopied(t *testing.T, c *rig.Container) {
+	w := newWatched(t, c, "watch-copied", "")
+	looks := "extexec-reload@" + strings.TrimSuffix(w.unit, ".service") + ".service"
+	to := w.dir + "/conf.v/conf_2"
+	look := func() { c.Exec(t.Context(), "systemctl", "start", looks) }
+	c.Mkdir(to)
+	look()
+	for _, dir := range []string{"/etc", "/etc/extension-release.d"} {
+		c.Mkdir(to + dir)
+		look()
+	}
+	c.WriteFile(to+"/etc/extension-release.d/extension-release.conf", "ID=_any\n", 0o644)
+	look()
+	c.WriteFile(to+w.file, "half", 0o644)
+	look()
+	c.WriteFile(to+w.file, "2\n", 0o644)
+	look()
+	if got := w.generation(); got != 1 {
+		t.Errorf("generation %d is live, want 1", got)
+	}
+	if log := c.Journal(looks); !strings.Contains(log, "newer than the directory itself") || !strings.Contains(log, "conf_2") {
+		t.Errorf("the version is not refused by its name:\n%s", log)
+	}
+	w.unharmed()
+	c.Must("touch", to)
+	w.sees(w.file, "2\n")
+}
+
+// watchOthers: the unit gets another extension, and that is watched from then on.
+func watchOthers(t *testing.T, c *rig.Container) {
+	w := newWatched(t, c, "watch-others", "")
+	w.ship("more.v/more_1", files{w.file + ".more": "1\n"})
+	c.WriteUnit(w.unit+".d/more.conf", "[X-Extexec]\nExtensionDirectories="+w.dir+"/more.v\n")
+	path := "/etc/systemd/system/extexec-reload@" + strings.TrimSuffix(w.unit, ".service") + ".path.d/50-extexec.conf"
+	eventually(t, "what is watched follows the unit", func() bool { return strings.Contains(c.ReadFile(path), w.dir+"/more.v\n") })
+	w.ship("more.v/more_2", files{w.file: "2\n"})
+	w.sees(w.file, "2\n")
+}
+
+// watchTries: a version that fails is tried once by what its rename triggers, and not
+// once more by what the count in its name does.
+func watchTries(t *testing.T, c *rig.Container) {
+	w := newWatched(t, c, "watch-tries", "CountTries=yes\nReloadVerify=/usr/bin/grep -qv bad /etc/watch-tries\n")
+	w.ship("conf.v/conf_2+3", files{w.file: "bad\n"})
+	eventually(t, "a try is counted", func() bool { return c.Exists(w.dir + "/conf.v/conf_2+2-1") })
+	looks := "extexec-reload@" + strings.TrimSuffix(w.unit, ".service") + ".service"
+	w.sees(w.file, "1\n")
+	c.Exec(t.Context(), "systemctl", "start", looks)
+	wantEntries(t, c, w.dir+"/conf.v", "conf_1 conf_2+2-1")
+	w.ship("conf.v/conf_3+3", files{w.file: "3\n"})
+	w.sees(w.file, "3\n")
+}
+
+// watchRefused: what cannot be watched is refused with a remedy, and nothing is left.
+func watchRefused(t *testing.T, c *rig.Container) {
+	c.WriteUnit("watch-none.service", "[Service]\nExecStart=sleep infinity\n")
+	c.WriteUnit("watch-other.service", "[Service]\nExecStart=sleep infinity\nExecReload=true\nExtensionDirectories=/srv/nothing.v\n")
+	for unit, want := range map[string]string{
+		"watch-none":     "it lists no extensions: give it some",
+		"watch-other":    `no ExecReload= of it is "extexec reload"`,
+		"watch-nowhere":  "watch-nowhere.service",
+		"dev-null.mount": "wants a service",
+	} {
+		if r := c.Exec(t.Context(), "extexec", "watch", "--enable", unit); r.Code == 0 || !strings.Contains(r.Stderr, want) {
+			t.Errorf("watch --enable %s: %v, want %q", unit, r, want)
+		}
+		if c.Exists("/etc/systemd/system/extexec-reload@" + unit + ".path.d") {
+			t.Errorf("a drop-in for %s is left", unit)
+		}
+	}
+}
