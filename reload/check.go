@@ -132,7 +132,7 @@ func rehearseIn(ctx context.Context, ns *os.File, staged []*hierarchy.Staged, li
 // again, by reload or by start.
 func (t *transaction) check(target *target, is *situation, m *made) steps.Step[struct{}] {
 	return steps.Step[struct{}]{Do: func(ctx context.Context) (struct{}, error) {
-		if len(is.settings.ReloadCheck) == 0 {
+		if len(is.settings.ReloadCheck) == 0 || t.restoring {
 			return struct{}{}, nil
 		}
 		err := rehearseIn(ctx, target.ns, m.staged, is.settings.ReloadCheck, service.Place{Process: target.process}, t.addWarning)
@@ -145,6 +145,9 @@ func (t *transaction) check(target *target, is *situation, m *made) steps.Step[s
 // during that does not have the bad version picked again.
 func (t *transaction) verify(target *target, is *situation, m *made) steps.Step[struct{}] {
 	return steps.Step[struct{}]{Do: func(ctx context.Context) (struct{}, error) {
+		if t.restoring {
+			return struct{}{}, nil
+		}
 		err := runCommands(ctx, "ReloadVerify=", is.settings.ReloadVerify, service.Place{Process: target.process}, t.addWarning)
 		if err == nil {
 			err = target.alive()

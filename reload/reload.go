@@ -47,7 +47,8 @@ type Result struct {
 
 // Reload exchanges the extensions of a running service for what it asks for now.
 // On an error, a [*Failure], the old state is live, unless that says otherwise;
-// a *state.LockedError in it says who holds the lock.
+// a *state.LockedError in it says who holds the lock. The result then has the
+// warnings.
 func Reload(ctx context.Context, o Options) (*Result, error) {
 	t := &transaction{Options: o, trigger: triggerReload}
 	return t.transact(ctx, t.reload)
@@ -75,10 +76,7 @@ func (t *transaction) transact(ctx context.Context, do func(context.Context) err
 		err = errors.Join(err, closed)
 	}()
 	aside(func() { err = because(ctx, do(ctx)) })
-	if err != nil {
-		return nil, err
-	}
-	return t.res, nil
+	return t.res, err
 }
 
 // transaction is one reload on its way: what the steps share.
@@ -95,6 +93,9 @@ type transaction struct {
 	trial   trial
 	trigger string // what it is: triggerReload, …
 	back    *back  // of a rollback
+	// restoring says that the last committed generation is put back, as an undo does:
+	// no check has a say in that.
+	restoring bool
 
 	// Of a repair:
 	repaired *Repaired
@@ -259,6 +260,7 @@ func (t *transaction) restore(ctx context.Context, is *situation, running *targe
 	}
 	// A transaction of its own: the one that failed is undone.
 	t.run = &steps.Run{UndoTimeout: t.run.UndoTimeout}
+	t.restoring = true
 	restored := true
 	defer func() {
 		if err != nil {

@@ -416,6 +416,54 @@ func TestRestoreAfterFailedVerify(t *testing.T) {
 	b.whole()
 }
 
+// TestRestoreIsNotChecked: the last committed generation comes back after a kill also
+// where a check has come to refuse everything; what is there else was never verified.
+func TestRestoreIsNotChecked(t *testing.T) {
+	for _, line := range []string{"ReloadCheck=/bin/false", "ReloadVerify=/bin/false"} {
+		t.Run(line, func(t *testing.T) {
+			b := newBed(t)
+			b.write("")
+			b.start()
+			b.install("2")
+			cmd := child{Name: "bed", Dirs: b.dirs, Point: "after exchange", Limits: nsmount.Probe()}.command(t)
+			if err := cmd.Run(); err == nil {
+				t.Fatal("the child was not killed")
+			}
+			b.write(line)
+			_, err := b.reload(Options{})
+			var f *Failure
+			if !errors.As(err, &f) || f.Left != TakenBack {
+				t.Errorf("error %v, want one that says that the old state is back", err)
+			}
+			b.want("1")
+			b.whole()
+		})
+	}
+}
+
+// TestRefusedWithoutMemory: a refusal that cannot be remembered is a warning, also
+// where the reload fails.
+func TestRefusedWithoutMemory(t *testing.T) {
+	b := newBed(t)
+	b.write("")
+	b.start()
+	b.write("ReloadCheck=/bin/false")
+	b.install("2")
+	memory := b.dir + "/state/memory/bed"
+	if err := nsmounttest.Mount("tmpfs", memory, "tmpfs", syscall.MS_RDONLY); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nsmounttest.Unmount(t, memory) })
+	res, err := b.reload(Options{})
+	var check *CommandError
+	if !errors.As(err, &check) {
+		t.Fatalf("error %v, want that of the check", err)
+	}
+	if n := len(res.Warnings); n == 0 || strings.Contains(strings.Join(res.Warnings, ""), "\n") || !strings.Contains(res.Warnings[0], "read-only file system: history and refused versions of this unit will be forgotten") {
+		t.Errorf("warnings %q, want that nothing can be remembered", res.Warnings)
+	}
+}
+
 // TestNothingToRestore kills a reload before its exchange, and takes the version that
 // is live away: the next reload fails, and leaves that live all the same.
 func TestNothingToRestore(t *testing.T) {
