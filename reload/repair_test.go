@@ -114,6 +114,38 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// TestRepairRemembersNothing: a check that refuses the current generation keeps the
+// repair from it, and has no other consequence.
+func TestRepairRemembersNothing(t *testing.T) {
+	for _, line := range []string{"ReloadCheck=/bin/false", "ReloadVerify=/bin/false"} {
+		b := newBed(t)
+		b.write("CountTries=yes")
+		b.start()
+		if err := b.svc.Unmount("/etc"); err != nil {
+			t.Fatal(err)
+		}
+		b.write("CountTries=yes", line)
+		history := b.history()
+		all := b.repair(false)
+		var check *CommandError
+		if len(all) != 1 || !errors.As(all[0].Err, &check) {
+			t.Errorf("%s: repair: %+v, want the failed command", line, all)
+		}
+		memory, err := b.stateOf().Memory()
+		if err != nil || len(memory.Refused) != 0 {
+			t.Errorf("%s: it is remembered that %+v was refused, %v", line, memory, err)
+		}
+		if now := b.history(); len(now) != len(history) {
+			t.Errorf("%s: the history is longer: %+v", line, now)
+		}
+		b.write("CountTries=yes")
+		if all := b.repair(false); len(all) != 1 || !all[0].Done {
+			t.Errorf("%s: repair: %+v", line, all)
+		}
+		b.want("1")
+	}
+}
+
 // kill starts a reload to version 3 and kills it.
 func (b *bed) kill(point string) {
 	b.t.Helper()

@@ -69,6 +69,7 @@ repair" looks at the others.`,
 			defer stop()
 			o.Limits, o.Manager = nsmount.Probe(), bus{}
 			res, err := reload.Reload(ctx, o)
+			a.warn(res)
 			if err != nil {
 				return reloadError(err)
 			}
@@ -85,11 +86,15 @@ repair" looks at the others.`,
 	return c
 }
 
-// report says what a reload came to.
-func (a *app) report(res *reload.Result) {
+// warn gives the warnings of a reload, however that ended.
+func (a *app) warn(res *reload.Result) {
 	for _, w := range res.Warnings {
 		a.log.Warn(fmt.Sprintf("%s: %s", res.Name, w))
 	}
+}
+
+// report says what a reload came to.
+func (a *app) report(res *reload.Result) {
 	if !res.Exchanged {
 		a.log.Info(fmt.Sprintf("%s: unchanged, generation %d", res.Name, res.Generation.Number))
 		return

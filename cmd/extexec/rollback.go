@@ -58,6 +58,7 @@ unhold".`,
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			res, err := reload.Rollback(ctx, o, number)
+			a.warn(res)
 			if err != nil {
 				return reloadError(err)
 			}

@@ -133,6 +133,9 @@ func (d dir) replace(name string, contents []byte, mode uint32) error {
 	if err == nil {
 		err = d.rename(tmp, name)
 	}
+	if errors.Is(err, unix.EROFS) {
+		return err // nothing was made, and nothing can be removed
+	}
 	if err != nil {
 		d.at("remove " + tmp)
 		return errors.Join(err, d.remove(tmp))
