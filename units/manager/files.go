@@ -1,0 +1,68 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Active says whether a unit runs, or is on its way there or back; of a template,
+// whether an instance of it is. A unit that is not there is not active.
+func (m *Manager) Active(ctx context.Context, unit string) (bool, error) {
+	if before, after, template := strings.Cut(unit, "@."); template {
+		states := []string{"active", "activating", "reloading", "deactivating"}
+		found, err := m.conn.ListUnitsByPatternsContext(ctx, states, []string{literal(before) + "@*." + literal(after)})
+		if err != nil {
+			return false, fmt.Errorf("ask systemd for the instances of %q: %w", unit, plain(err))
+		}
+		return len(found) > 0, nil
+	}
+	u, err := m.Unit(ctx, unit)
+	if errors.Is(err, ErrNotFound) {
+		// Of one whose file is gone, the processes may still be there.
+		err = nil
+	}
+	switch u.ActiveState {
+	case "active", "activating", "reloading", "refreshing", "deactivating":
+		return true, err
+	}
+	return false, err
+}
+
+// literal is text that a pattern of systemd's, fnmatch(3), matches.
+func literal(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
+}
+
+// FileState is what systemctl list-unit-files says of a unit file: "enabled",
+// "static", and so on; "" where there is none.
+func (m *Manager) FileState(ctx context.Context, unit string) (string, error) {
+	found, err := m.conn.ListUnitFilesByPatternsContext(ctx, nil, []string{literal(unit)})
+	if err != nil {
+		return "", fmt.Errorf("ask systemd for the unit file %q: %w", unit, plain(err))
+	}
+	for _, f := range found {
+		if strings.HasSuffix(f.Path, "/"+unit) {
+			return f.Type, nil
+		}
+	}
+	return "", nil
+}
+
+// EnableFiles makes the links that the [Install] sections of units ask for; with runtime
+// until the next boot.
+func (m *Manager) EnableFiles(ctx context.Context, units []string, runtime bool) error {
+	if _, _, err := m.conn.EnableUnitFilesContext(ctx, units, runtime, false); err != nil {
+		return fmt.Errorf("enable %s: %w", strings.Join(units, ", "), plain(err))
+	}
+	return nil
+}
+
+// DisableFiles removes all links to the units.
+func (m *Manager) DisableFiles(ctx context.Context, units []string, runtime bool) error {
+	if _, err := m.conn.DisableUnitFilesContext(ctx, units, runtime); err != nil {
+		return fmt.Errorf("disable %s: %w", strings.Join(units, ", "), plain(err))
+	}
+	return nil
+}
