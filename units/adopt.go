@@ -33,7 +33,7 @@ func ForAdopt(in Input) (DropIn, error) {
 		m.service.add(key(r.Kind), refText(r))
 	}
 	m.devices()
-	m.reload()
+	m.reload(Program)
 	if in.Facts.Systemd >= 260 {
 		m.service.add("RefreshOnReload", "~extensions")
 	}

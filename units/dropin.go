@@ -190,14 +190,7 @@ func (m *maker) finish() (DropIn, error) {
 	name := m.in.Unit.Name.String()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s%s for %s. Changes are lost; \"extexec %s --undo %s\" takes it back.\n", marker, m.kind, name, m.kind, name)
-	for _, s := range []struct {
-		name  string
-		lines section
-	}{{"Unit", m.unit}, {"Service", m.service}, {settings.Section, m.own}} {
-		if len(s.lines) > 0 {
-			fmt.Fprintf(&b, "\n[%s]\n%s\n", s.name, strings.Join(s.lines, "\n"))
-		}
-	}
+	m.sections(&b)
 	d := DropIn{Kind: m.kind, Unit: name, Path: Path(name), Text: b.String(), Notes: m.notes}
 	with, err := m.in.Unit.With(d.Path, []byte(d.Text))
 	if err == nil {
@@ -208,6 +201,18 @@ func (m *maker) finish() (DropIn, error) {
 	}
 	d.Report = lint.Check(with, m.in.Facts)
 	return d, nil
+}
+
+// sections writes what there is to say, a section each.
+func (m *maker) sections(b *strings.Builder) {
+	for _, s := range []struct {
+		name  string
+		lines section
+	}{{"Unit", m.unit}, {"Service", m.service}, {settings.Section, m.own}} {
+		if len(s.lines) > 0 {
+			fmt.Fprintf(b, "\n[%s]\n%s\n", s.name, strings.Join(s.lines, "\n"))
+		}
+	}
 }
 
 // prove reads the unit with the drop-in, and finds the extensions that were meant.

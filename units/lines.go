@@ -27,10 +27,11 @@ func writable(r settings.Ref) error {
 
 // refText is a ref as one definition in a unit: specifiers are done, so every "%" is
 // one.
-func refText(r settings.Ref) string { return word(r.String()) }
+func refText(r settings.Ref) string { return Word(r.String()) }
 
-// word quotes what has a space in it.
-func word(s string) string {
+// Word writes a word so that a unit has it as it is: what is no specifier looks like
+// one, and a space is quoted.
+func Word(s string) string {
 	s = strings.ReplaceAll(s, "%", "%%")
 	if strings.ContainsAny(s, " \t") {
 		return `"` + s + `"`
@@ -47,7 +48,7 @@ func (m *maker) mounts() {
 			continue
 		}
 		seen[r.Path] = true
-		paths = append(paths, word(r.Path))
+		paths = append(paths, Word(r.Path))
 	}
 	if len(paths) > 0 {
 		m.unit.add("RequiresMountsFor", strings.Join(paths, " "))
@@ -72,10 +73,11 @@ func (m *maker) devices() {
 	}
 }
 
-// reload puts extexec in the place of the unit's own reload, and that behind it.
-func (m *maker) reload() {
+// reload puts extexec, which the unit finds at the path program, in the place of the
+// unit's own reload, and that behind it.
+func (m *maker) reload(program string) {
 	m.service.add("ExecReload", "")
-	m.service.add("ExecReload", "+"+Program+" reload")
+	m.service.add("ExecReload", "+"+program+" reload")
 	for _, c := range m.kept.Commands {
 		m.own.add("ReloadCommand", c)
 	}

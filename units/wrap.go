@@ -33,7 +33,7 @@ func ForWrap(in Input) (DropIn, error) {
 		return DropIn{}, err
 	}
 	m.devices()
-	m.reload()
+	m.reload(Program)
 	if err := m.others(); err != nil {
 		return DropIn{}, err
 	}
@@ -174,7 +174,7 @@ func (m *maker) beside(l unitfile.ExecLine) (text string, ok bool) {
 	}
 	command := Program + " exec"
 	if d := m.set.Service.WorkingDirectory; path.IsAbs(d) && d != "/" {
-		command += " --working-directory " + word(d)
+		command += " --working-directory " + Word(d)
 	}
 	return keep(l.Prefix, "-:") + "+" + command + " %n -- " + l.Text, true
 }

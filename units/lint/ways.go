@@ -70,6 +70,19 @@ func syntax(err error) Finding {
 	return Finding{Severity: Error, File: bad.File, Line: bad.Line, Text: bad.Msg, Remedy: "correct the line"}
 }
 
+// NoPortable says why systemd cannot have a portable unit's extensions, or extexec not
+// exchange them. Such a unit has a root of its own, so there is no other way to have it.
+func NoPortable(u *unitfile.Unit, s settings.Settings, f Facts) []Finding {
+	var found []Finding
+	if f.Systemd != 258 && f.Systemd != 259 { // there it is attached, and not reloaded
+		found = systemdLacks(s, f)
+	}
+	for i := range found {
+		found[i].Remedy = "leave it out, or use a newer systemd"
+	}
+	return append(found, keepable(u)...)
+}
+
 // systemdLacks is what this systemd does not apply of what [Service] lists.
 func systemdLacks(s settings.Settings, f Facts) []Finding {
 	v := f.Systemd
