@@ -53,7 +53,8 @@ var mayImport = map[string][]string{
 	"units/lint":    {"unitfile", "unitfile/settings", "image/policy"},
 	"units/manager": {},
 
-	"portable": {"unitfile/settings", "extension", "units", "units/manager", "internal/..."},
+	// It is handed the manager, as reload is.
+	"portable": {"unitfile", "unitfile/settings", "extension", "extension/release", "extension/vpick", "image", "image/policy", "units", "units/lint", "internal/..."},
 
 	"internal/arch":      {},
 	"internal/buildinfo": {},

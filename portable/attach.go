@@ -1,0 +1,348 @@
+package portable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/extexec/extexec/unitfile"
+	"github.com/extexec/extexec/units/lint"
+)
+
+// A Request is what to attach, and how. Detach needs the images, and Runtime to
+// Enable.
+type Request struct {
+	Base       string // a path, or a name
+	Extensions []string
+	Prefixes   []string // of units; none is the base's name
+	Profile    string   // "" is "default"
+	Copy       string   // "", "copy", "symlink", as portablectl has them
+
+	Runtime  bool // until the next boot
+	Force    bool // over units that are there, and for extensions whose release file has another name
+	NoReload bool // systemd is not told
+	Now      bool // start or stop, too
+	Enable   bool // or disable
+	DryRun   bool
+}
+
+// A Result is what was done, or would be.
+type Result struct {
+	Changes []Change
+	Units   []string // that are attached, or were
+	Notes   []string // for the administrator, a line each
+}
+
+// Attach attaches the units of an image: all of them, or on failure none.
+func (h Host) Attach(ctx context.Context, r Request) (*Result, error) {
+	return h.locked(func() (*Result, error) { return h.attach(ctx, r, nil) })
+}
+
+// locked runs f while no other call of ours does anything.
+func (h Host) locked(f func() (*Result, error)) (*Result, error) {
+	lock, err := h.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	return f()
+}
+
+// attach puts units in, and those of old, where it is not nil, out.
+func (h Host) attach(ctx context.Context, r Request, old *attachment) (result *Result, err error) {
+	images, err := h.open(ctx, r)
+	defer func() {
+		for _, i := range images {
+			err = errors.Join(err, i.Close())
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
+	found, err := h.units(images, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.mayAttach(ctx, found, r, old); err != nil {
+		return nil, err
+	}
+	e := &edit{dir: h.attachedDir(r.Runtime)}
+	w := &writer{base: images[0], extensions: images[1:], facts: h.factsOf(images[1:])}
+	if err := h.plan(e, w, found, r, old); err != nil {
+		return nil, err
+	}
+	result = &Result{Changes: e.all(), Units: names(found), Notes: w.notes}
+	if r.DryRun {
+		return result, nil
+	}
+	j, err := h.jobs(ctx, found, r, old)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.sweep(); err != nil {
+		return nil, fmt.Errorf("attach %q: remove what an earlier call left: %w", r.Base, err)
+	}
+	if err := h.commit(ctx, e, j); err != nil {
+		return nil, fmt.Errorf("attach %q: %w", r.Base, err)
+	}
+	return result, nil
+}
+
+// open opens the base and the extensions. The caller closes what is returned, also
+// with an error.
+func (h Host) open(ctx context.Context, r Request) (images []*Image, err error) {
+	base, err := h.openBase(ctx, r.Base)
+	if err != nil {
+		return nil, err
+	}
+	images = append(images, base)
+	if err := writable(base.Path); err != nil {
+		return images, err
+	}
+	for _, given := range r.Extensions {
+		i, err := h.openExtension(ctx, given, base, r.Force)
+		if err != nil {
+			return images, err
+		}
+		images = append(images, i)
+	}
+	return images, nil
+}
+
+// writable refuses a path that a unit cannot have plainly.
+func writable(p string) error {
+	if strings.ContainsFunc(p, func(c rune) bool { return c < ' ' || c == 0x7f || strings.ContainsRune(`"'\`, c) }) || strings.TrimSpace(p) != p {
+		return fmt.Errorf("base image %q: its path has a character that cannot be written into a unit: use another path", p)
+	}
+	return nil
+}
+
+// units finds the units that are to be attached.
+func (h Host) units(images []*Image, r Request) ([]UnitFile, error) {
+	prefixes := r.Prefixes
+	if len(prefixes) == 0 {
+		prefixes = []string{shortName(images[0].Path)}
+	}
+	var allowed []string
+	for _, i := range images {
+		allowed = append(allowed, strings.Fields(i.Fields["PORTABLE_PREFIXES"])...)
+	}
+	if err := checkPrefixes(prefixes, allowed); err != nil {
+		return nil, fmt.Errorf("attach %q: %w", r.Base, err)
+	}
+	found, err := unitFiles(images, prefixes)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("attach %q: no unit in it, or in its extensions, begins with %s: name a prefix, see extexec portable inspect", r.Base, strings.Join(prefixes, " or "))
+	}
+	return found, nil
+}
+
+func names(found []UnitFile) (list []string) {
+	for _, u := range found {
+		list = append(list, u.Name)
+	}
+	return list
+}
+
+// mayAttach refuses units that are on the host already.
+func (h Host) mayAttach(ctx context.Context, found []UnitFile, r Request, old *attachment) error {
+	if r.Force {
+		return nil
+	}
+	for _, u := range found {
+		if old != nil && slices.Contains(old.Units, u.Name) {
+			continue
+		}
+		for _, dir := range unitfile.SystemPath() {
+			p := h.path(dir, u.Name)
+			if _, err := os.Lstat(p); err == nil {
+				return fmt.Errorf("attach unit %q: %q is there already: reattach or detach what it is of, or give --force", u.Name, p)
+			}
+		}
+		if p := filepath.Join(h.attachedDir(r.Runtime), u.Name+".d"); exists(p) {
+			return fmt.Errorf("attach unit %q: %q is left over from an earlier attach: detach that, or give --force", u.Name, p)
+		}
+		if h.Manager == nil {
+			continue
+		}
+		active, err := h.Manager.Active(ctx, u.Name)
+		if err != nil {
+			return err
+		}
+		if active {
+			return fmt.Errorf("attach unit %q: a unit of that name runs: stop it, or give --force", u.Name)
+		}
+	}
+	return nil
+}
+
+func exists(p string) bool {
+	_, err := os.Lstat(p)
+	return err == nil
+}
+
+// factsOf are the facts about the extensions.
+func (h Host) factsOf(extensions []*Image) lint.Facts {
+	f := h.Facts
+	f.Sources = map[string]lint.Source{}
+	for _, e := range extensions {
+		f.Sources[e.Path] = lint.Source{Classes: e.Classes}
+	}
+	return f
+}
+
+// plan says what changes.
+func (h Host) plan(e *edit, w *writer, found []UnitFile, r Request, old *attachment) error {
+	profile := r.Profile
+	if profile == "" {
+		profile = "default"
+	}
+	files, err := h.profileFiles(profile)
+	if err != nil {
+		return err
+	}
+	w.profile = map[string][]byte{}
+	for kind, file := range files {
+		if w.profile[kind], err = readBounded(file); err != nil {
+			return fmt.Errorf("read profile %q: %w", profile, err)
+		}
+	}
+	gone := map[string]bool{}
+	if old != nil {
+		if err := e.remove(old.Units); err != nil {
+			return err
+		}
+		if err := h.unlinkOld(e, w, old); err != nil {
+			return err
+		}
+		for _, c := range e.changes {
+			gone[c.Path] = true
+		}
+	}
+	if !exists(e.dir) {
+		e.changes = append(e.changes, Change{Type: "mkdir", Path: e.dir})
+	}
+	for _, u := range found {
+		if err := e.add(w, u, files[path.Ext(u.Name)], r, gone); err != nil {
+			return err
+		}
+	}
+	e.linkImages(h.linkDir(r.Runtime), w.marker())
+	return nil
+}
+
+// unlinkOld takes the links of the images away that the new units do not have.
+func (h Host) unlinkOld(e *edit, w *writer, old *attachment) error {
+	all, err := h.attachments()
+	if err != nil {
+		return err
+	}
+	others := slices.DeleteFunc(all, func(a *attachment) bool { return a.Runtime == old.Runtime && a.Marker.exactly(old.Marker) })
+	others = append(others, &attachment{Marker: w.marker()})
+	e.unlinkImages(h.linkDir(old.Runtime), old.Marker, others)
+	return nil
+}
+
+// add puts one unit into the directory. gone are the paths that are not there any more
+// by then.
+func (e *edit) add(w *writer, u UnitFile, profile string, r Request, gone map[string]bool) error {
+	unit := filepath.Join(e.dir, u.Name)
+	text, err := w.dropIn(u)
+	if err != nil {
+		return err
+	}
+	put := func(c Change) {
+		if exists(c.Path) && !gone[c.Path] && c.Type != "write" && c.Type != "copy" {
+			e.changes = append(e.changes, Change{Type: "unlink", Path: c.Path})
+		}
+		e.changes = append(e.changes, c)
+	}
+	if d := unit + ".d"; !exists(d) || gone[d] {
+		put(Change{Type: "mkdir", Path: d})
+	}
+	put(Change{Type: "write", Path: unit + ".d/" + dropInName, text: []byte(text)})
+	switch {
+	case profile == "":
+	case r.Copy == "copy":
+		put(Change{Type: "copy", Path: unit + ".d/" + profileName, Source: profile, text: w.profile[path.Ext(u.Name)]})
+	default:
+		put(Change{Type: "symlink", Path: unit + ".d/" + profileName, Source: profile})
+	}
+	if r.Copy == "symlink" && u.From.ref.Path == "" && u.HostPath != "" && strings.HasPrefix(u.HostPath, u.From.Path+"/") {
+		put(Change{Type: "symlink", Path: unit, Source: u.HostPath})
+		return nil
+	}
+	put(Change{Type: "copy", Path: unit, Source: u.Source, text: u.Text})
+	return nil
+}
+
+// jobs says what systemd is asked to do.
+func (h Host) jobs(ctx context.Context, found []UnitFile, r Request, old *attachment) (jobs, error) {
+	j := jobs{runtime: r.Runtime, reload: !r.NoReload}
+	if (r.Now || r.Enable) && h.Manager == nil {
+		return j, fmt.Errorf("attach %q: --now and --enable: %w", r.Base, errNoManager)
+	}
+	running, enabled, err := h.states(ctx, old)
+	if err != nil {
+		return j, err
+	}
+	for _, u := range found {
+		if strings.Contains(u.Name, "@.") {
+			continue // a template is neither started nor enabled
+		}
+		switch {
+		case !r.Now:
+		case slices.Contains(running, u.Name):
+			j.restart = append(j.restart, u.Name)
+		default:
+			j.start = append(j.start, u.Name)
+		}
+		if r.Enable && !slices.Contains(enabled, u.Name) {
+			j.enable = append(j.enable, u.Name)
+		}
+	}
+	left := func(u string) bool { return !slices.Contains(names(found), u) }
+	for _, u := range running {
+		if left(u) && r.Now && !strings.Contains(u, "@.") {
+			j.stop = append(j.stop, u)
+		}
+	}
+	for _, u := range enabled {
+		if left(u) && r.Enable {
+			j.disable = append(j.disable, u)
+		}
+	}
+	return j, nil
+}
+
+// states are those units of an attachment that run, and those that are enabled.
+func (h Host) states(ctx context.Context, a *attachment) (running, enabled []string, err error) {
+	if a == nil || h.Manager == nil {
+		return nil, nil, nil
+	}
+	for _, u := range a.Units {
+		active, err := h.Manager.Active(ctx, u)
+		if err != nil {
+			return nil, nil, err
+		}
+		if active {
+			running = append(running, u)
+		}
+		state, err := h.Manager.FileState(ctx, u)
+		if err != nil {
+			return nil, nil, err
+		}
+		if strings.HasPrefix(state, "enabled") {
+			enabled = append(enabled, u)
+		}
+	}
+	return running, enabled, nil
+}

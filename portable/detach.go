@@ -1,0 +1,73 @@
+package portable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Detach takes away what is attached of the images, which need not be there any more:
+// all units, or on failure none. Images themselves are never touched.
+func (h Host) Detach(ctx context.Context, r Request) (*Result, error) {
+	return h.locked(func() (*Result, error) { return h.detach(ctx, r) })
+}
+
+func (h Host) detach(ctx context.Context, r Request) (*Result, error) {
+	a, err := h.attached(given(r.Base, r.Extensions))
+	if err != nil {
+		return nil, err
+	}
+	running, enabled, err := h.states(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	if len(running) > 0 && !r.Now && !r.Force {
+		return nil, fmt.Errorf("detach %q: %s runs: stop it, or give --now", r.Base, strings.Join(running, ", "))
+	}
+	e := &edit{dir: h.attachedDir(a.Runtime)}
+	if err := e.remove(a.Units); err != nil {
+		return nil, fmt.Errorf("detach %q: %w", r.Base, err)
+	}
+	all, err := h.attachments()
+	if err != nil {
+		return nil, err
+	}
+	others := slices.DeleteFunc(all, func(o *attachment) bool { return o.Runtime == a.Runtime && o.Marker.exactly(a.Marker) })
+	e.unlinkImages(h.linkDir(a.Runtime), a.Marker, others)
+	result := &Result{Changes: e.all(), Units: a.Units}
+	if r.DryRun {
+		return result, nil
+	}
+	j := jobs{runtime: a.Runtime, reload: !r.NoReload}
+	if r.Now {
+		j.stop = slices.DeleteFunc(running, func(u string) bool { return strings.Contains(u, "@.") })
+	}
+	if r.Enable {
+		j.disable = enabled
+	}
+	if err := e.sweep(); err != nil {
+		return nil, fmt.Errorf("detach %q: remove what an earlier call left: %w", r.Base, err)
+	}
+	if err := h.commit(ctx, e, j); err != nil {
+		return nil, fmt.Errorf("detach %q: %w", r.Base, err)
+	}
+	return result, nil
+}
+
+// Reattach attaches an image in the place of what is attached of it, an older version
+// say. The units change in one step; what is not attached is attached.
+func (h Host) Reattach(ctx context.Context, r Request) (*Result, error) {
+	return h.locked(func() (*Result, error) {
+		old, err := h.attached(given(r.Base, r.Extensions))
+		if errors.Is(err, ErrNotAttached) {
+			return h.attach(ctx, r, nil)
+		}
+		if err != nil {
+			return nil, err
+		}
+		r.Runtime = old.Runtime
+		return h.attach(ctx, r, old)
+	})
+}

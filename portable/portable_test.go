@@ -1,0 +1,511 @@
+package portable_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/extexec/extexec/nsmount/nsmounttest"
+	"github.com/extexec/extexec/portable"
+	"github.com/extexec/extexec/units/lint"
+)
+
+// A place is a host in a directory, with a base image and extensions beside it.
+type place struct {
+	t    *testing.T
+	host portable.Host
+	dir  string
+	asks *asked
+}
+
+// asked stands in for systemd: it remembers what it was asked for, and fails what it
+// is to fail.
+type asked struct {
+	calls   []string
+	active  []string
+	enabled []string
+	fail    string // the call that fails, once
+}
+
+func (a *asked) call(words ...string) error {
+	c := strings.Join(words, " ")
+	a.calls = append(a.calls, c)
+	if c == a.fail {
+		a.fail = ""
+		return errors.New("systemd says no")
+	}
+	return nil
+}
+
+func (a *asked) DaemonReload(context.Context) error { return a.call("daemon-reload") }
+func (a *asked) Active(_ context.Context, unit string) (bool, error) {
+	return slices.Contains(a.active, unit), nil
+}
+func (a *asked) FileState(_ context.Context, unit string) (string, error) {
+	if slices.Contains(a.enabled, unit) {
+		return "enabled", nil
+	}
+	return "disabled", nil
+}
+func (a *asked) Start(_ context.Context, unit string) error   { return a.call("start", unit) }
+func (a *asked) Stop(_ context.Context, unit string) error    { return a.call("stop", unit) }
+func (a *asked) Restart(_ context.Context, unit string) error { return a.call("restart", unit) }
+func (a *asked) EnableFiles(_ context.Context, units []string, _ bool) error {
+	return a.call(append([]string{"enable"}, units...)...)
+}
+func (a *asked) DisableFiles(_ context.Context, units []string, _ bool) error {
+	return a.call(append([]string{"disable"}, units...)...)
+}
+
+func newPlace(t *testing.T) *place {
+	nsmounttest.Root(t)
+	dir := t.TempDir()
+	p := &place{t: t, dir: dir, asks: &asked{}}
+	p.host = portable.Host{Root: dir + "/host", Manager: p.asks, Facts: lint.Facts{Systemd: 262}}
+	p.write("host/usr/lib/systemd/portable/profile/default/service.conf", "[Service]\nProtectControlGroups=yes\n")
+	p.write("host/etc/.keep", "")
+	p.write("host/run/.keep", "")
+	p.base("web_1", "web.service", "web-a.socket", "web@.service", "other.service")
+	p.write("conf/etc/extension-release.d/extension-release.conf", "ID=base\nCONFEXT_LEVEL=1\n")
+	p.write("conf/etc/web.conf", "x")
+	return p
+}
+
+// base makes a base image with units.
+func (p *place) base(name string, units ...string) {
+	p.write(name+"/usr/lib/os-release", "ID=base\nVERSION_ID=7\nCONFEXT_LEVEL=1\nIMAGE_ID=web\nIMAGE_VERSION=3\n")
+	for _, u := range units {
+		p.write(name+"/usr/lib/systemd/system/"+u, "[Service]\nExecStart=/usr/bin/web\nExecReload=/usr/bin/web reload\n")
+	}
+}
+
+func (p *place) write(name, text string) {
+	p.t.Helper()
+	at := filepath.Join(p.dir, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, []byte(text), 0o644)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *place) read(name string) string {
+	p.t.Helper()
+	text, err := os.ReadFile(filepath.Join(p.dir, name))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// files is all below the host, by path; of links the target. The lock is left out.
+func (p *place) files() map[string]string {
+	p.t.Helper()
+	all := map[string]string{}
+	root := p.dir + "/host"
+	err := filepath.WalkDir(root, func(at string, d fs.DirEntry, err error) error {
+		name := strings.TrimPrefix(at, root)
+		switch {
+		case err != nil || strings.HasPrefix(name, "/run/extexec"):
+			return err
+		case d.IsDir():
+			all[name+"/"] = ""
+		case d.Type() == fs.ModeSymlink:
+			target, err := os.Readlink(at)
+			all[name] = "-> " + target
+			return err
+		default:
+			text, err := os.ReadFile(at)
+			all[name] = string(text)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return all
+}
+
+// request is for the base with its extension.
+func (p *place) request(base string) portable.Request {
+	return portable.Request{Base: p.dir + "/" + base, Extensions: []string{p.dir + "/conf"}}
+}
+
+const attachedDir = "/etc/systemd/system.attached"
+
+// TestAttachDetach shows the files, that a dry run names them all and makes none, and
+// that detach leaves what was there before.
+func TestAttachDetach(t *testing.T) {
+	p := newPlace(t)
+	before := p.files()
+	r := p.request("web_1")
+	r.DryRun = true
+	planned, err := p.host.Attach(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(before, p.files()); d != "" {
+		t.Errorf("a dry run has changed the host:\n%s", d)
+	}
+	r.DryRun = false
+	done, err := p.host.Attach(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"web-a.socket", "web.service", "web@.service"}; !slices.Equal(done.Units, want) {
+		t.Errorf("attached are %q, want %q", done.Units, want)
+	}
+	after := p.files()
+	for _, c := range planned.Changes {
+		if at := strings.TrimPrefix(c.Path, p.dir+"/host"); !has(after, at) && !has(after, at+"/") {
+			t.Errorf("%s %s was planned, and is not there", c.Type, at)
+		}
+	}
+	text := p.read("host" + attachedDir + "/web.service.d/20-portable.conf")
+	for _, line := range []string{
+		"# Drop-in created for image '" + p.dir + "/web_1:" + p.dir + "/conf', do not edit.\n", "RootDirectory=" + p.dir + "/web_1\n",
+		"Environment=PORTABLE=web_1\n", "LogExtraFields=PORTABLE_ROOT_NAME_AND_VERSION=web_3\n", "ExtensionDirectories=" + p.dir + "/conf\n",
+		"ExecReload=+/run/extexec/extexec reload\n", "ReloadCommand=/usr/bin/web reload\n", "RefreshOnReload=~extensions\n",
+		"TemporaryFileSystem=/run\n", "MemoryPressureWatch=skip\n",
+	} {
+		if !strings.Contains(text, line) {
+			t.Errorf("the drop-in lacks %q:\n%s", line, text)
+		}
+	}
+	if socket := p.read("host" + attachedDir + "/web-a.socket.d/20-portable.conf"); strings.Contains(socket, "[Service]") {
+		t.Errorf("the drop-in of a socket has a [Service]:\n%s", socket)
+	}
+	if got := after[attachedDir+"/web.service.d/10-profile.conf"]; got != "-> "+p.dir+"/host/usr/lib/systemd/portable/profile/default/service.conf" {
+		t.Errorf("the profile is %q", got)
+	}
+	if got := after["/etc/portables/web_1"]; got != "-> "+p.dir+"/web_1" {
+		t.Errorf("the link of the image is %q", got)
+	}
+	if _, err := p.host.Attach(t.Context(), r); err == nil || !strings.Contains(err.Error(), "there already") {
+		t.Errorf("attached twice: %v", err)
+	}
+	if s, err := p.host.IsAttached(t.Context(), "web", []string{"conf"}); s != portable.Attached || err != nil {
+		t.Errorf("it is %q, %v", s, err)
+	}
+	if _, err := p.host.Detach(t.Context(), portable.Request{Base: "web"}); err == nil || !strings.Contains(err.Error(), "--extension "+p.dir+"/conf") {
+		t.Errorf("detached without its extension: %v", err)
+	}
+	if err := os.RemoveAll(p.dir + "/conf"); err != nil { // it can be detached all the same
+		t.Fatal(err)
+	}
+	if _, err := p.host.Detach(t.Context(), portable.Request{Base: "web", Extensions: []string{"conf"}}); err != nil {
+		t.Fatal(err)
+	}
+	left := p.files()
+	delete(left, "/etc/portables/")
+	delete(left, "/etc/systemd/")
+	if d := cmp.Diff(before, left); d != "" {
+		t.Errorf("detach leaves (+):\n%s", d)
+	}
+}
+
+func has(m map[string]string, key string) bool { _, ok := m[key]; return ok }
+
+// TestDetachKeeps shows that detach removes no image and no link that is not of the
+// attach, and no drop-in of somebody else.
+func TestDetachKeeps(t *testing.T) {
+	p := newPlace(t)
+	// An image that lies where links are made, under the name of one.
+	p.base("host/etc/portables/web_1", "web.service")
+	r := portable.Request{Base: p.dir + "/host/etc/portables/web_1"}
+	if _, err := p.host.Attach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	p.write("host"+attachedDir+"/web.service.d/50-mine.conf", "[Service]\n")
+	if _, err := p.host.Detach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	files := p.files()
+	for _, name := range []string{"/etc/portables/web_1/usr/lib/os-release", attachedDir + "/web.service.d/50-mine.conf"} {
+		if !has(files, name) {
+			t.Errorf("%s is gone", name)
+		}
+	}
+	for _, name := range []string{attachedDir + "/web.service", attachedDir + "/web.service.d/20-portable.conf"} {
+		if has(files, name) {
+			t.Errorf("%s is left", name)
+		}
+	}
+}
+
+// transactions are what a failure, or a kill, is tried at.
+var transactions = []struct {
+	name string
+	do   func(ctx context.Context, p *place) error
+}{
+	{"attach", func(ctx context.Context, p *place) error {
+		r := p.request("second_1")
+		r.Now, r.Enable = true, true
+		_, err := p.host.Attach(ctx, r)
+		return err
+	}},
+	{"detach", func(ctx context.Context, p *place) error {
+		r := p.request("web_1")
+		r.Now, r.Enable = true, true
+		_, err := p.host.Detach(ctx, r)
+		return err
+	}},
+	{"reattach", func(ctx context.Context, p *place) error {
+		r := p.request("web_2")
+		r.Now = true
+		_, err := p.host.Reattach(ctx, r)
+		return err
+	}},
+}
+
+// prepare attaches web_1, which runs and is enabled, and makes what comes next.
+func (p *place) prepare() {
+	p.t.Helper()
+	if _, err := p.host.Attach(p.t.Context(), p.request("web_1")); err != nil {
+		p.t.Fatal(err)
+	}
+	p.asks.active, p.asks.enabled = []string{"web.service"}, []string{"web.service"}
+	p.base("second_1", "second.service", "second-b.service", "second-c.service")
+	p.base("web_2", "web.service", "web-new.service")
+}
+
+// TestFailure fails every step of every transaction, before and after it: the host is
+// as it was, to the byte, and systemd has read it so.
+func TestFailure(t *testing.T) {
+	for _, tr := range transactions {
+		t.Run(tr.name, func(t *testing.T) {
+			p := newPlace(t)
+			p.prepare()
+			var points []string
+			p.host.Hook = func(point string) error { points = append(points, point); return nil }
+			before := p.files()
+			dry := newPlace(t)
+			dry.prepare()
+			dry.host.Hook = p.host.Hook
+			if err := tr.do(t.Context(), dry); err != nil {
+				t.Fatal(err)
+			}
+			if len(points) < 10 {
+				t.Fatalf("few points: %q", points)
+			}
+			for _, at := range points {
+				p.asks.calls = nil
+				p.host.Hook = func(point string) error {
+					if point == at {
+						return errors.New("made to fail")
+					}
+					return nil
+				}
+				if err := tr.do(t.Context(), p); err == nil || !strings.Contains(err.Error(), "made to fail") {
+					t.Errorf("%s: %v", at, err)
+				}
+				if d := cmp.Diff(before, p.files()); d != "" {
+					t.Errorf("failed %s, and the host is another:\n%s", at, d)
+				}
+				if at == "after daemon-reload" && !slices.Equal(slices.DeleteFunc(p.asks.calls, func(c string) bool { return c != "daemon-reload" }), []string{"daemon-reload", "daemon-reload"}) {
+					t.Errorf("failed %s, and systemd was asked for %q", at, p.asks.calls)
+				}
+			}
+		})
+	}
+}
+
+// TestReattachGoesBack: the new version does not start, so the old one is started again.
+func TestReattachGoesBack(t *testing.T) {
+	p := newPlace(t)
+	p.prepare()
+	before := p.files()
+	p.asks.calls, p.asks.fail = nil, "restart web.service"
+	r := p.request("web_2")
+	r.Now = true
+	if _, err := p.host.Reattach(t.Context(), r); err == nil || !strings.Contains(err.Error(), "systemd says no") {
+		t.Errorf("reattached: %v", err)
+	}
+	if d := cmp.Diff(before, p.files()); d != "" {
+		t.Errorf("the host is another:\n%s", d)
+	}
+	want := []string{"daemon-reload", "start web-new.service", "restart web.service", "stop web-new.service", "daemon-reload", "restart web.service"}
+	if d := cmp.Diff(want, p.asks.calls); d != "" {
+		t.Errorf("what systemd was asked for (-want):\n%s", d)
+	}
+	p.asks.calls = nil
+	if _, err := p.host.Reattach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	files := p.files()
+	if has(files, attachedDir+"/web-a.socket") || !has(files, attachedDir+"/web-new.service") || !has(files, "/etc/portables/web_2") || has(files, "/etc/portables/web_1") {
+		t.Errorf("after the reattach there is %v", files)
+	}
+}
+
+// TestKilled kills the program at every point: then either all units are attached or
+// none is, and what else it made the next call removes.
+func TestKilled(t *testing.T) {
+	if at := os.Getenv("PORTABLE_KILL_AT"); at != "" {
+		killed(t, at)
+		return
+	}
+	for _, tr := range transactions {
+		t.Run(tr.name, func(t *testing.T) {
+			var points []string
+			whole := newPlace(t)
+			whole.prepare()
+			before := attached(whole)
+			whole.host.Hook = func(point string) error { points = append(points, point); return nil }
+			if err := tr.do(t.Context(), whole); err != nil {
+				t.Fatal(err)
+			}
+			after := attached(whole)
+			for _, at := range points {
+				p := newPlace(t)
+				p.prepare()
+				c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilled$")
+				c.Env = append(os.Environ(), "PORTABLE_KILL_AT="+at, "PORTABLE_DIR="+p.dir, "PORTABLE_VERB="+tr.name)
+				out, err := c.CombinedOutput()
+				var exit *exec.ExitError
+				if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+					t.Fatalf("%s: not killed: %v\n%s", at, err, out)
+				}
+				if got := attached(p); !slices.Equal(got, before) && !slices.Equal(got, after) {
+					t.Errorf("killed %s: attached is %q, want %q or %q", at, got, before, after)
+				}
+				p.asks.active = nil
+				if _, err := p.host.Reattach(t.Context(), p.request("web_1")); err != nil {
+					t.Errorf("killed %s: the next call: %v", at, err)
+				}
+				for name := range p.files() {
+					if strings.Contains(name, ".extexec-") {
+						t.Errorf("killed %s: %s is left", at, name)
+					}
+				}
+			}
+		})
+	}
+}
+
+// attached are the names in the directory of attached units.
+func attached(p *place) (names []string) {
+	for name := range p.files() {
+		if rel, ok := strings.CutPrefix(name, attachedDir); ok {
+			names = append(names, rel)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func killed(t *testing.T, at string) {
+	p := &place{t: t, dir: os.Getenv("PORTABLE_DIR"), asks: &asked{active: []string{"web.service"}, enabled: []string{"web.service"}}}
+	p.host = portable.Host{Root: p.dir + "/host", Manager: p.asks, Facts: lint.Facts{Systemd: 262}, Hook: func(point string) error {
+		if point == at {
+			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+		return nil
+	}}
+	for _, tr := range transactions {
+		if tr.name == os.Getenv("PORTABLE_VERB") {
+			t.Fatal(tr.do(t.Context(), p))
+		}
+	}
+}
+
+// TestRefused goes over bad input: an error that names it, and all as before.
+func TestRefused(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		make func(p *place, r *portable.Request)
+		want string
+	}{
+		{"no os-release", func(p *place, r *portable.Request) { _ = os.Remove(p.dir + "/web_1/usr/lib/os-release") }, "os-release"},
+		{"no ID", func(p *place, r *portable.Request) { p.write("web_1/usr/lib/os-release", "ID=\nVERSION_ID=7\n") }, "no ID="},
+		{"scope", func(p *place, r *portable.Request) {
+			p.write("web_1/usr/lib/os-release", "ID=base\nPORTABLE_SCOPE=user\n")
+		}, "PORTABLE_SCOPE"},
+		{"prefix", func(p *place, r *portable.Request) {
+			p.write("web_1/usr/lib/os-release", "ID=base\nCONFEXT_LEVEL=1\nPORTABLE_PREFIXES=\"app db\"\n")
+		}, "use one of app, db"},
+		{"no unit", func(p *place, r *portable.Request) { r.Prefixes = []string{"nothing"} }, `begins with nothing`},
+		{"link out", func(p *place, r *portable.Request) {
+			_ = os.Symlink("../../../../../../etc/passwd-of-host", p.dir+"/web_1/usr/lib/systemd/system/web-x.service")
+		}, "symbolic link"},
+		{"control character", func(p *place, r *portable.Request) {
+			p.write("web_1/usr/lib/systemd/system/web-\x01.service", "[Service]\n")
+		}, `web-\x01.service`},
+		{"confext level", func(p *place, r *portable.Request) {
+			p.write("conf/etc/extension-release.d/extension-release.conf", "ID=base\nCONFEXT_LEVEL=2\nSYSEXT_LEVEL=1\n")
+		}, "CONFEXT_LEVEL"},
+		{"confext scope", func(p *place, r *portable.Request) {
+			p.write("conf/etc/extension-release.d/extension-release.conf", "ID=_any\nCONFEXT_SCOPE=initrd\n")
+		}, "CONFEXT_SCOPE"},
+		{"another's name", func(p *place, r *portable.Request) {
+			_ = os.Rename(p.dir+"/conf/etc/extension-release.d/extension-release.conf", p.dir+"/conf/etc/extension-release.d/extension-release.x")
+		}, "no release file"},
+		{"no extension", func(p *place, r *portable.Request) { r.Extensions = []string{p.dir + "/none"} }, "no such file"},
+		{"profile", func(p *place, r *portable.Request) { r.Profile = "lax" }, "--profile none"},
+		{"left over", func(p *place, r *portable.Request) {
+			p.write("host"+attachedDir+"/web.service.d/20-portable.conf", "# Drop-in created for image '/gone', do not edit.\n")
+		}, "left over"},
+		{"unit there", func(p *place, r *portable.Request) { p.write("host/usr/lib/systemd/system/web.service", "") }, "there already"},
+		{"confext on 252", func(p *place, r *portable.Request) { p.host.Facts.Systemd = 252 }, "252 does not apply a confext"},
+		{"versioned on 255", func(p *place, r *portable.Request) {
+			p.host.Facts.Systemd = 255
+			_ = os.MkdirAll(p.dir+"/conf.v", 0o755)
+			_ = os.Rename(p.dir+"/conf", p.dir+"/conf.v/conf_1")
+			r.Extensions = []string{p.dir + "/conf.v"}
+		}, "255 does not apply a versioned directory"},
+		{"untrusted", func(p *place, r *portable.Request) { _ = os.Chmod(p.dir+"/conf", 0o777) }, "can be written by others"},
+		{"setting", func(p *place, r *portable.Request) {
+			p.write("web_1/usr/lib/systemd/system/web.service", "[Service]\nExecStart=/x\n[X-Extexec]\nReloadChek=/x\n")
+		}, "ReloadChek"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t)
+			r := p.request("web_1")
+			c.make(p, &r)
+			before := p.files()
+			_, err := p.host.Attach(t.Context(), r)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v; want %q", err, c.want)
+			}
+			if d := cmp.Diff(before, p.files()); d != "" {
+				t.Errorf("it is another host:\n%s", d)
+			}
+			if len(p.asks.calls) > 0 {
+				t.Errorf("systemd was asked for %q", p.asks.calls)
+			}
+		})
+	}
+}
+
+// TestVersioned: a ".v/" stays one.
+func TestVersioned(t *testing.T) {
+	p := newPlace(t)
+	if err := errors.Join(os.Mkdir(p.dir+"/conf.v", 0o755), os.Rename(p.dir+"/conf", p.dir+"/conf.v/conf_1")); err != nil {
+		t.Fatal(err)
+	}
+	r := p.request("web_1")
+	r.Extensions, r.Runtime, r.Copy, r.Profile = []string{p.dir + "/conf.v"}, true, "symlink", portable.NoProfile
+	if _, err := p.host.Attach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	text := p.read("host/run/systemd/system.attached/web.service.d/20-portable.conf")
+	if line := fmt.Sprintf("ExtensionDirectories=%s/conf.v\n", p.dir); !strings.Contains(text, line) {
+		t.Errorf("the drop-in lacks %q:\n%s", line, text)
+	}
+	if got := p.files()["/run/systemd/system.attached/web.service"]; got != "-> "+p.dir+"/web_1/usr/lib/systemd/system/web.service" {
+		t.Errorf("the unit is %q", got)
+	}
+	list, err := p.host.List(t.Context())
+	if err != nil || len(list) != 1 || list[0].State != "attached-runtime" {
+		t.Errorf("the list is %+v, %v", list, err)
+	}
+}

@@ -1,0 +1,122 @@
+package portable
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/extexec/extexec/image/policy"
+)
+
+func TestMarker(t *testing.T) {
+	for line, want := range map[string]Marker{
+		"# Drop-in created for image '/srv/web.raw', do not edit.\n[Service]\n": {"/srv/web.raw"},
+		"# Drop-in created for image '/b:/x/conf.v', do not edit.":              {"/b", "/x/conf.v"},
+		`# Drop-in created for image '/b\x3ac:/x\x5cy', do not edit.`:           {"/b:c", `/x\y`},
+		`# Drop-in created for image '/b\:c:/x', do not edit.`:                  {"/b:c", "/x"},
+		`# Drop-in created for image '/it's:/\xzz\', do not edit.`:              {"/it's", `/\xzz\`},
+	} {
+		if m, ok := parseMarker(line); !ok || !slices.Equal(m, want) {
+			t.Errorf("%q is %q, %v; want %q", line, m, ok, want)
+		}
+	}
+	for _, line := range []string{"", "[Service]", "# Drop-in created for image '/a'", "x# Drop-in created for image '/a', do not edit."} {
+		if m, ok := parseMarker(line); ok {
+			t.Errorf("%q is the marker %q", line, m)
+		}
+	}
+}
+
+func FuzzMarker(f *testing.F) {
+	f.Add("/srv/web_1.raw", "/x/conf.v")
+	f.Add("/a:b", "\\x3a\n'")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		want := Marker{a, b}
+		line := want.line()
+		if strings.Count(line, "\n") != 1 {
+			t.Errorf("%q is not one line", line)
+		}
+		if got, ok := parseMarker(line); !ok || !slices.Equal(got, want) {
+			t.Errorf("%q comes back as %q, %v", want, got, ok)
+		}
+		parseMarker(a) // total
+	})
+}
+
+func TestMarkerMeans(t *testing.T) {
+	attached := Marker{"/srv/web_1.raw", "/x/conf.v"}
+	for _, c := range []struct {
+		given string
+		means bool
+	}{
+		{"web conf", true},
+		{"/elsewhere/web_2.raw conf", true},
+		{"web conf_7.raw", true},
+		{"web", false},
+		{"conf web", false},
+		{"web conf conf", false},
+		{"webd conf", false},
+	} {
+		if got := attached.means(strings.Fields(c.given)); got != c.means {
+			t.Errorf("%q means %q: %v", c.given, attached, got)
+		}
+	}
+}
+
+func TestShortName(t *testing.T) {
+	for image, want := range map[string]string{
+		"/srv/web_1.2.raw": "web", "web.raw": "web", "web.raw.v": "web", "/srv/web.v": "web", "web": "web",
+		"/srv/web.raw.v/web_1+2.raw": "web", "web.d": "web.d", ".raw": ".raw", "_x": "_x",
+	} {
+		if got := shortName(image); got != want {
+			t.Errorf("%q: %q, want %q", image, got, want)
+		}
+	}
+}
+
+func TestPrefixes(t *testing.T) {
+	for _, c := range []struct {
+		unit, prefixes string
+		want           bool
+	}{
+		{"web.service", "web", true},
+		{"web-a.service", "web", true},
+		{"web@.service", "web", true},
+		{"webd.service", "web", false},
+		{"web.service", "app web", true},
+		{"web.service", "web.service", true},
+		{"web.service", "we", false},
+		{"web.service", "", true},
+	} {
+		if got := hasPrefix(c.unit, strings.Fields(c.prefixes)); got != c.want {
+			t.Errorf("%q of %q: %v", c.unit, c.prefixes, got)
+		}
+	}
+	if err := checkPrefixes([]string{"web", "db"}, []string{"web"}); err == nil || !strings.Contains(err.Error(), `"db"`) {
+		t.Errorf("a prefix that is not allowed: %v", err)
+	}
+	if err := checkPrefixes([]string{"web"}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPin(t *testing.T) {
+	for _, c := range []struct {
+		guards []protection
+		want   string
+	}{
+		{nil, ""},
+		{[]protection{nil}, ""}, // a directory
+		{[]protection{{"root": "signed"}}, "root=signed"},
+		{[]protection{{"root": "signed"}, {"root": "verity"}}, "root=signed+verity"},
+		{[]protection{{"root": "unprotected"}, {"usr": "signed"}}, "root=unprotected+absent:usr=signed+absent"},
+	} {
+		got := pin(c.guards)
+		if got != c.want {
+			t.Errorf("%v: %q, want %q", c.guards, got, c.want)
+		}
+		if _, err := policy.Parse(got); err != nil {
+			t.Errorf("%q is no policy: %v", got, err)
+		}
+	}
+}
