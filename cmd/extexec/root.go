@@ -39,6 +39,7 @@ var verbs = []struct {
 	{"adopt", newAdopt},
 	{"wrap", newWrap},
 	{"watch", newWatch},
+	{"portable", newPortable},
 	{"inspect", newInspect},
 	{"build", newBuild},
 	{"compose", newCompose},
