@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -41,11 +42,13 @@ type Scratch struct {
 	at     string   // where the bench is mounted
 	spots  int
 	limits Limits
+	users  atomic.Int32 // who made it, and the trees that have it as their home
 }
 
 // NewScratch makes a scratch namespace, a copy of the process's own.
 func NewScratch(limits Limits) (*Scratch, error) {
 	s := &Scratch{limits: limits}
+	s.users.Store(1)
 	ns, err := start(func() error {
 		if err := copyNamespace(Private); err != nil {
 			return err
@@ -93,8 +96,20 @@ func (s *Scratch) layBench() error {
 	return nil
 }
 
-// Close dissolves the namespace and all that is attached in it.
-func (s *Scratch) Close() error { return errors.Join(s.ns.Close(), s.bench.Close()) }
+// Hold has the namespace stay until Close is called once more.
+func (s *Scratch) Hold() *Scratch {
+	s.users.Add(1)
+	return s
+}
+
+// Close dissolves the namespace and all that is attached in it, unless it is held, by
+// [Scratch.Hold] or by a tree whose home it is.
+func (s *Scratch) Close() error {
+	if s.users.Add(-1) > 0 {
+		return nil
+	}
+	return errors.Join(s.ns.Close(), s.bench.Close())
+}
 
 // Do is the function [Do] where nothing but an error comes back.
 func (s *Scratch) Do(ctx context.Context, f func() error) error { return doError(ctx, s, f) }
@@ -182,14 +197,21 @@ func (s *Scratch) Take(spot *Spot) (*Tree, error) { return clone(spot.dir, true)
 // MountOverlay mounts an overlay on kernels without lowerdir+, or whose overlays
 // take no layer from a detached mount (before 6.15): the trees that own the layers
 // are attached here first, and on the oldest the options go through mount(2),
-// which takes one page. Must be called on the scratch thread.
+// which takes one page. Such a kernel cannot clone what is attached nowhere, nor take
+// back what was attached: so this stays the owners' home until they are closed, and
+// where more overlays of them are made. Must be called on the scratch thread, before
+// [Scratch.Lock].
 func (s *Scratch) MountOverlay(o Overlay, owners []*Tree) (*Tree, error) {
 	for _, t := range owners {
+		if t.Home() == s {
+			continue
+		}
 		spot, err := s.Attach(t)
 		if err != nil {
 			return nil, err
 		}
 		_ = spot.Close()
+		t.home.Store(s.Hold())
 	}
 	if !s.limits.NoLowerdir {
 		t, err := MountOverlay(o)

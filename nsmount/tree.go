@@ -1,6 +1,7 @@
 package nsmount
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 type Tree struct {
 	f        *os.File
 	attached atomic.Bool // who has given up waiting for that may ask, see Do
+	home     atomic.Pointer[Scratch]
 }
 
 func newTree(fd int, what string) *Tree {
@@ -29,7 +31,17 @@ func (t *Tree) File() *os.File { return t.f }
 func (t *Tree) Path() string { return fdPath(t.f) }
 
 // Close gives the tree up. What was attached stays attached.
-func (t *Tree) Close() error { return t.f.Close() }
+func (t *Tree) Close() error {
+	err := t.f.Close()
+	if home := t.home.Swap(nil); home != nil {
+		err = errors.Join(err, home.Close())
+	}
+	return err
+}
+
+// Home is the scratch namespace in which [Scratch.MountOverlay] has attached the tree,
+// nil where it did not. Other overlays of its directories can only be made there.
+func (t *Tree) Home() *Scratch { return t.home.Load() }
 
 // Gather hangs trees that are about to be closed onto the first of them. The kernel
 // waits for a grace period for each tree that goes (namespace_unlock of

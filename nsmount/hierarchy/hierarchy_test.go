@@ -533,6 +533,44 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestStagedAgain stages the same layers twice, for each kind of kernel: as a reload does
+// that finds other mounts before its exchange, and one for many namespaces.
+func TestStagedAgain(t *testing.T) {
+	for _, limits := range []nsmount.Limits{nsmount.Probe(), {NoLowerdir: true}} {
+		t.Run(fmt.Sprintf("lowerdir=%v", !limits.NoLowerdir), func(t *testing.T) {
+			f := newFixture(t, nsmounttest.Options{}, nil)
+			f.limits = limits
+			d, err := os.OpenFile(f.dir+"/L1", unix.O_PATH|unix.O_DIRECTORY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			tree, err := nsmount.CloneDir(d, false, nsmount.AttrReadOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tree.Close()
+			for serial := range uint64(3) {
+				f.svc.Mount("/src/null", "/etc/secret", "", unix.MS_BIND, "")
+				v, err := f.take("/etc")
+				if err != nil {
+					t.Fatal(err)
+				}
+				staged, err := Stage(t.Context(), v, []Wanted{{
+					Source: Source{Generation: 1, Serial: serial, Name: "test"}, Layers: []*os.File{tree.File()}, Owners: []*nsmount.Tree{tree},
+				}}, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.run(staged[0].Exchange)
+				f.want("/etc/version=1", "/etc/secret=")
+				staged[0].Close()
+				v.Close()
+			}
+		})
+	}
+}
+
 // TestAttributesLeadNowhere has the attributes in a layer by which an overlay leads
 // lookups to another place: none is followed, whichever way the overlay is made. An
 // image may have them, since it is not walked before it is mounted.

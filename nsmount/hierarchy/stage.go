@@ -100,6 +100,7 @@ func Stage(ctx context.Context, v *View, wanted []Wanted, rehearse bool) (staged
 		st.copies = 2
 	}
 	defer st.close()
+	st.findHome(wanted)
 	for i, s := range v.Surveys {
 		one, err := st.build(ctx, s, wanted[i])
 		if one != nil {
@@ -115,20 +116,35 @@ func Stage(ctx context.Context, v *View, wanted []Wanted, rehearse bool) (staged
 	return staged, nil
 }
 
-// stager holds the scratch namespace, which is made when it is first needed.
+// stager holds the scratch namespaces, which are made when they are first needed.
 type stager struct {
 	limits  nsmount.Limits
 	copies  int // of each tree
 	scratch *nsmount.Scratch
 	spots   map[*Staged]*nsmount.Spot
+	home    *nsmount.Scratch // of the layers, on kernels where an overlay needs one
 }
 
 func (st *stager) close() {
 	for _, spot := range st.spots {
 		_ = spot.Close()
 	}
-	if st.scratch != nil {
-		_ = st.scratch.Close()
+	for _, s := range []*nsmount.Scratch{st.scratch, st.home} {
+		if s != nil {
+			_ = s.Close()
+		}
+	}
+}
+
+// findHome takes the one that the layers have from being staged before.
+func (st *stager) findHome(wanted []Wanted) {
+	for _, w := range wanted {
+		for _, t := range w.Owners {
+			if home := t.Home(); home != nil {
+				st.home = home.Hold()
+				return
+			}
+		}
 	}
 }
 
@@ -245,11 +261,14 @@ func (st *stager) overlay(ctx context.Context, s *Survey, w Wanted) (*nsmount.Tr
 		}
 		st.limits.NoLowerdir = errors.Is(err, nsmount.ErrNotSupported)
 	}
-	scratch, err := st.bench()
-	if err != nil {
-		return nil, err
+	if st.home == nil {
+		home, err := nsmount.NewScratch(st.limits)
+		if err != nil {
+			return nil, err
+		}
+		st.home = home
 	}
-	return nsmount.Do(ctx, scratch, func() (*nsmount.Tree, error) { return scratch.MountOverlay(o, owners) })
+	return nsmount.Do(ctx, st.home, func() (*nsmount.Tree, error) { return st.home.MountOverlay(o, owners) })
 }
 
 // dress attaches the carried mounts to the new tree, on the workbench.
