@@ -28,7 +28,7 @@ const tools = "trixie"
 var rootPackages = []string{
 	"base-files", "base-passwd", "bash", "dash", "coreutils", "findutils", "grep", "sed", "util-linux", "mount",
 	"e2fsprogs", "erofs-utils", "squashfs-tools", "xfsprogs", "btrfs-progs", "fdisk", "gdisk", "attr",
-	"cryptsetup-bin", "dmsetup", "keyutils", "openssl",
+	"cryptsetup-bin", "dmsetup", "procps", "keyutils", "openssl",
 }
 
 // rootSize is that of the root disk; the file is sparse.
@@ -87,7 +87,7 @@ func (a artifact) fetch(dir string) error {
 
 // disk makes the root disk of the packages: as a file, without mounting it.
 func (a artifact) disk(path string) error {
-	dir := path + ".tree"
+	dir := filepath.Join(filepath.Dir(path), ".tree-"+filepath.Base(path))
 	defer os.RemoveAll(dir)
 	if err := os.RemoveAll(dir); err != nil {
 		return err
@@ -105,7 +105,7 @@ PATH=$PATH:/usr/sbin:/sbin
 cd "$1"
 cp usr/share/base-passwd/passwd.master etc/passwd
 cp usr/share/base-passwd/group.master etc/group
-mkdir -p mnt opt payload srv
+mkdir -p mnt opt payload srv usr/local
 trap 'rm -f "$2.part"' EXIT
 mke2fs -q -t ext4 -E lazy_itable_init=1,nodiscard -O ^has_journal -m 0 -d . "$2.part" "$3"
 mv "$2.part" "$2"

@@ -36,12 +36,15 @@ else
 	options+=(--variant=extract --include="$packages")
 fi
 
-trap 'rm -rf "$dir.part"' EXIT
-rm -rf "$dir.part"
-mmdebstrap "${options[@]}" "$suite" "$dir.part" "deb $mirror $suite main"
+# Under a hidden name: what is old in the cache is removed, and a package brings old times along.
+part=$(dirname "$dir")/.part-$(basename "$dir")
+trap 'rm -rf "$part"' EXIT
+rm -rf "$part"
+mmdebstrap "${options[@]}" "$suite" "$part" "deb $mirror $suite main"
 if [ "$packages" = kernel ]; then
-	base=$dir.part/usr
-	[ ! -d "$dir.part/lib" ] || base=$dir.part
+	base=$part/usr
+	[ ! -d "$part/lib" ] || base=$part
 	depmod -b "$base" "$(ls "$base/lib/modules")"
 fi
-mv "$dir.part" "$dir"
+touch "$part"
+mv "$part" "$dir"

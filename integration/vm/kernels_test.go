@@ -32,6 +32,15 @@ var whole = []Tests{
 		}},
 	},
 	{
+		Package: "./reload", // the rest does the same to the kernel as these, or nothing
+		Only: []string{
+			"TestReload", "TestReloadCheck", "TestReloadVerify", "TestKillAtEveryStep", "TestRestoreAfterKill", "TestStartInChroot",
+			"TestMountedWhileStarting", "TestRecordsWhatIsLive", "TestHierarchyIsDropped", "TestLinkLost", "TestSourceRemoved",
+			"TestRepair", // its last case is another mount namespace
+		},
+		Skipped: map[Kernel]map[string]string{Linux6_1: {"TestRepair/half_exchanged": "without beneath an exchange is one system call"}},
+	},
+	{
 		Package:  "./integration/vm/byhand",
 		Commands: map[string]string{"extexec": "./cmd/extexec", "hammer": "./demo/hammer"},
 	},

@@ -16,6 +16,7 @@ import (
 type Tests struct {
 	Package  string                       // "./nsmount/hierarchy"
 	Env      []string                     // for all of them
+	Only     []string                     // tests, where it is not all of them
 	LeftOut  map[string]string            // tests that are not run, and why
 	Skipped  map[Kernel]map[string]string // tests, or subtests, that skip themselves there, and why
 	Commands map[string]string            // of this module, by their name in /payload
@@ -95,6 +96,9 @@ func (p Tests) name() string { return strings.TrimPrefix(p.Package, "./") }
 // argv is the command line of a test binary.
 func (p Tests) argv(binary string, limit time.Duration) []string {
 	argv := []string{"/payload/" + binary, "-test.v=test2json", "-test.timeout=" + (limit * 2 / 3).String()}
+	if len(p.Only) > 0 {
+		argv = append(argv, "-test.run=^("+strings.Join(p.Only, "|")+")$")
+	}
 	if len(p.LeftOut) > 0 {
 		argv = append(argv, "-test.skip=^("+strings.Join(slices.Sorted(maps.Keys(p.LeftOut)), "|")+")$")
 	}
@@ -184,6 +188,11 @@ func (r *results) complaints() (wrong []string) {
 	for name := range r.skipped {
 		if r.verdict[name] != "SKIP" {
 			wrong = append(wrong, fmt.Sprintf("%s is said to skip itself (%s), and does not", name, r.skipped[name]))
+		}
+	}
+	for _, name := range r.Only {
+		if r.verdict[name] == "" {
+			wrong = append(wrong, fmt.Sprintf("%s did not run", name))
 		}
 	}
 	failed := slices.Contains(slices.Collect(maps.Values(r.verdict)), "FAIL")
