@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/extexec/extexec/extension"
@@ -45,15 +44,14 @@ func (t *transaction) glance(ctx context.Context, target *target, is *situation)
 // table reads the mount table of the service, from outside. Must run in the host
 // view.
 func (t *target) table() (*nsmount.Table, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", t.process.PID()))
+	table, err := tableOf(t.process)
 	if err != nil {
 		return nil, err
 	}
-	// It may have gone into another namespace, or its number may be another's.
 	if id, err := t.process.MountNS(); err != nil || id != t.id {
 		return nil, cmp.Or(err, fmt.Errorf("process %d has left its mount namespace", t.process.PID()))
 	}
-	return nsmount.ParseTable(b)
+	return table, nil
 }
 
 // mounted tells whether every hierarchy shows the exchange of a generation, as

@@ -10,6 +10,7 @@ import (
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/nsmounttest"
 	"github.com/extexec/extexec/reload/state"
+	"github.com/extexec/extexec/service"
 )
 
 // TestMainPIDOfAnother gives a reload by name the process of something else:
@@ -86,4 +87,36 @@ func edit(t *testing.T, dirs state.Dirs, name string, change func(*state.Record)
 	if err := lock.Save(r); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestNamespaceIDGivenAgain has a record mean, by its id alone, the namespace of
+// another service, as after a boot (--state-dir) or before Linux 6.11: the other one is
+// left alone, and the name can be used.
+func TestNamespaceIDGivenAgain(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.svc.Stop()
+	other := nsmounttest.Start(t, nsmounttest.Options{})
+	id, err := service.MountNamespaceID(other.MountNS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit(t, b.dirs, "bed", func(r *state.Record) { r.MountNS = id })
+	_, err = b.reload(Options{})
+	if err == nil || !strings.Contains(err.Error(), "is not running") {
+		t.Errorf("reload: error %v, want that it is not running", err)
+	}
+	if all := b.repair(false); len(all) != 0 {
+		t.Errorf("repair: %+v", all)
+	}
+	t.Setenv("MAINPID", strconv.Itoa(other.PID()))
+	if _, err := Reload(t.Context(), Options{Dirs: b.dirs, Limits: nsmount.Probe()}); err == nil || !strings.Contains(err.Error(), "belongs to no unit") {
+		t.Errorf("reload by $MAINPID: error %v, want that it has no record", err)
+	}
+	if m := other.Table("extexec:"); len(m) != 0 {
+		t.Errorf("the other service got %q", m)
+	}
+	t.Setenv("MAINPID", "")
+	b.start()
+	b.want("1")
 }

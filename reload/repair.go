@@ -194,8 +194,11 @@ func (t *transaction) readRecord(ctx context.Context, dry bool) (is *situation, 
 	if err != nil {
 		return nil, err
 	}
-	pids, err := service.InMountNamespace(record.MountNS)
-	if err != nil || len(pids) == 0 {
+	alive, err := nsmount.Do(ctx, t.host, func() (*service.Process, error) { return living(record) })
+	if alive == nil {
+		return nil, err
+	}
+	if err := alive.Close(); err != nil {
 		return nil, err
 	}
 	if dry {

@@ -248,14 +248,12 @@ func (s *start) notInUse(r *state.Record) error {
 	if r.MountNS == 0 || (s.systemd && s.Name == "") {
 		return nil
 	}
-	pids, err := service.InMountNamespace(r.MountNS)
-	if err != nil {
+	p, err := living(r)
+	if p == nil {
 		return err
 	}
-	if len(pids) > 0 {
-		return fmt.Errorf("the name %q is in use by process %d: give this one another (--name)", s.name, pids[0])
-	}
-	return nil
+	defer p.Close()
+	return fmt.Errorf("the name %q is in use by process %d: give this one another (--name)", s.name, p.PID())
 }
 
 // identity is who the command runs as.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/nsmount/hierarchy"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/service"
 )
@@ -81,6 +82,9 @@ func nameOf(dirs state.Dirs, p *service.Process) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if names, err = thatMean(dirs, names, p); err != nil {
+		return "", err
+	}
 	unit, err := p.Unit()
 	if err != nil {
 		return "", fmt.Errorf("look at process %d: %w", p.PID(), err)
@@ -96,6 +100,90 @@ func nameOf(dirs state.Dirs, p *service.Process) (string, error) {
 		return "", fmt.Errorf("find the record of process %d: it has none, and belongs to no unit: was it started with extexec run?", p.PID())
 	}
 	return unit, nil
+}
+
+// thatMean are the names whose records mean the namespace of a process.
+func thatMean(dirs state.Dirs, names []string, p *service.Process) (some []string, err error) {
+	for _, name := range names {
+		u, err := dirs.Unit(name)
+		if err != nil {
+			return nil, err
+		}
+		r, err := u.Load()
+		if noRecord(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		is, err := means(r, p)
+		if err != nil {
+			return nil, err
+		}
+		if is {
+			some = append(some, name)
+		}
+	}
+	return some, nil
+}
+
+// means tells whether the namespace that a process lives in, whose id a record has, is
+// the one that the record means. Ids are given again: by every boot, which a record may
+// outlive (--state-dir), and before Linux 6.11 as soon as a namespace is gone. The
+// recorded process is proof enough, and so is an overlay of the name.
+func means(r *state.Record, p *service.Process) (bool, error) {
+	if p.PID() == r.PID && p.StartTime() == r.StartTime {
+		return true, nil
+	}
+	table, err := tableOf(p)
+	if err != nil {
+		if extension.Shortage(err) {
+			return false, err
+		}
+		return false, nil
+	}
+	return slices.ContainsFunc(table.Mounts, func(m nsmount.Mount) bool {
+		owner, source := hierarchy.OwnerOf(&m)
+		return owner == hierarchy.Ours && source.Names(r.Name)
+	}), nil
+}
+
+// tableOf reads the mount table of a process.
+func tableOf(p *service.Process) (*nsmount.Table, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", p.PID()))
+	if err != nil {
+		return nil, err
+	}
+	if !p.Alive() { // then the number may be another's
+		return nil, fmt.Errorf("process %d: %w", p.PID(), service.ErrGone)
+	}
+	return nsmount.ParseTable(b)
+}
+
+// living opens a process in the namespace that a record means; nil where there is none.
+func living(r *state.Record) (*service.Process, error) {
+	pids, err := service.InMountNamespace(r.MountNS)
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range pids {
+		p, err := openIn(pid, r.MountNS)
+		if err != nil {
+			return nil, err
+		}
+		if p == nil {
+			continue
+		}
+		is, err := means(r, p)
+		if is {
+			return p, nil
+		}
+		_ = p.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
 }
 
 // target is the running service, held so that it cannot be mistaken for another.
@@ -162,6 +250,13 @@ func (t *target) check(s *subject, r *state.Record) error {
 		return fmt.Errorf("process %d: %w", t.process.PID(), service.ErrGone)
 	}
 	t.fresh = r.MountNS != t.id
+	if !t.fresh {
+		is, err := means(r, t.process)
+		if err != nil {
+			return err
+		}
+		t.fresh = !is
+	}
 	if s.process == nil {
 		return nil
 	}
@@ -212,14 +307,8 @@ func findProcess(ctx context.Context, s *subject, r *state.Record, manager servi
 	}
 	// The main process may be another by now: a daemon that forks, nginx after
 	// USR2. Whoever lives in the namespace shows it.
-	pids, err := service.InMountNamespace(r.MountNS)
-	if err != nil {
-		return nil, err
-	}
-	for _, pid := range pids {
-		if p, err := openIn(pid, r.MountNS); p != nil || err != nil {
-			return p, err
-		}
+	if p, err := living(r); p != nil || err != nil {
+		return p, err
 	}
 	if unnamed != nil {
 		return nil, fmt.Errorf("%q is not running: no process is left in its mount namespace (%w): start it first", s.name, unnamed)
