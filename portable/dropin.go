@@ -27,11 +27,12 @@ type writer struct {
 	notes      []string
 }
 
-// marker names the images.
+// marker names the images, a ".v/" by the version that was picked: portablectl compares
+// versions with versions (257).
 func (w *writer) marker() Marker {
 	m := Marker{w.base.Path}
 	for _, e := range w.extensions {
-		m = append(m, e.Path)
+		m = append(m, e.Picked)
 	}
 	return m
 }

@@ -65,7 +65,7 @@ func (h Host) List(ctx context.Context) ([]Entry, error) {
 		e := Entry{Name: shortName(a.Marker[0]), State: s, Path: a.Marker[0], Extensions: a.Marker[1:], Units: a.Units, Missing: []string{}}
 		for _, image := range a.Marker {
 			known[image] = true
-			if !exists(image) {
+			if !exists(image) && !exists(versions(image)) {
 				e.Missing = append(e.Missing, image)
 			}
 		}
@@ -86,6 +86,15 @@ func (h Host) List(ctx context.Context) ([]Entry, error) {
 	}
 	slices.SortStableFunc(list[:attached], func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
 	return list, nil
+}
+
+// versions is the ".v/" that an image lies in, which may have a newer version by now;
+// the image itself where it lies in none.
+func versions(image string) string {
+	if dir := filepath.Dir(image); filepath.Ext(dir) == ".v" {
+		return dir
+	}
+	return image
 }
 
 // stateOf asks systemd, where there is one.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/extexec/extexec/nsmount/nsmounttest"
 	"github.com/extexec/extexec/portable"
+	"github.com/extexec/extexec/unitfile/settings"
 	"github.com/extexec/extexec/units/lint"
 )
 
@@ -221,7 +222,10 @@ func TestDetachKeeps(t *testing.T) {
 	p := newPlace(t)
 	// An image that lies where links are made, under the name of one.
 	p.base("host/etc/portables/web_1", "web.service")
-	r := portable.Request{Base: p.dir + "/host/etc/portables/web_1"}
+	if err := os.Symlink("/elsewhere", p.dir+"/host/etc/portables/conf"); err != nil {
+		t.Fatal(err)
+	}
+	r := portable.Request{Base: p.dir + "/host/etc/portables/web_1", Extensions: []string{p.dir + "/conf"}}
 	if _, err := p.host.Attach(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +234,7 @@ func TestDetachKeeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := p.files()
-	for _, name := range []string{"/etc/portables/web_1/usr/lib/os-release", attachedDir + "/web.service.d/50-mine.conf"} {
+	for _, name := range []string{"/etc/portables/web_1/usr/lib/os-release", "/etc/portables/conf", attachedDir + "/web.service.d/50-mine.conf"} {
 		if !has(files, name) {
 			t.Errorf("%s is gone", name)
 		}
@@ -501,11 +505,82 @@ func TestVersioned(t *testing.T) {
 	if line := fmt.Sprintf("ExtensionDirectories=%s/conf.v\n", p.dir); !strings.Contains(text, line) {
 		t.Errorf("the drop-in lacks %q:\n%s", line, text)
 	}
+	if line := "# Drop-in created for image '" + p.dir + "/web_1:" + p.dir + "/conf.v/conf_1', do not edit.\n"; !strings.HasPrefix(text, line) {
+		t.Errorf("the drop-in begins with another line than %q:\n%s", line, text)
+	}
 	if got := p.files()["/run/systemd/system.attached/web.service"]; got != "-> "+p.dir+"/web_1/usr/lib/systemd/system/web.service" {
 		t.Errorf("the unit is %q", got)
 	}
 	list, err := p.host.List(t.Context())
-	if err != nil || len(list) != 1 || list[0].State != "attached-runtime" {
+	if err != nil || len(list) != 1 || list[0].State != "attached-runtime" || len(list[0].Missing) > 0 {
 		t.Errorf("the list is %+v, %v", list, err)
+	}
+	if err := os.Rename(p.dir+"/conf.v/conf_1", p.dir+"/conf.v/conf_2"); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := p.host.List(t.Context()); err != nil || len(list) != 1 || len(list[0].Missing) > 0 {
+		t.Errorf("with a newer version the list is %+v, %v", list, err)
+	}
+	if _, err := p.host.Detach(t.Context(), r); err != nil {
+		t.Errorf("not detached by the path of the versions: %v", err)
+	}
+	if files := p.files(); has(files, "/run/portables/conf_1") || has(files, "/run/systemd/system.attached/") {
+		t.Errorf("something is left: %v", files)
+	}
+}
+
+// TestOneBase shows two attachments of one base: each is told by its extensions, and
+// the link of the base goes with the last one.
+func TestOneBase(t *testing.T) {
+	p := newPlace(t)
+	p.write("tool/usr/lib/extension-release.d/extension-release.tool", "ID=base\nVERSION_ID=7\n") // no units of its own
+	first := p.request("web_1")
+	second := portable.Request{Base: p.dir + "/web_1", Extensions: []string{p.dir + "/tool", p.dir + "/conf"}, Prefixes: []string{"other"}}
+	for _, r := range []portable.Request{first, second} {
+		if _, err := p.host.Attach(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := p.files()
+	for _, extensions := range [][]string{nil, {"tool"}, {"conf", "tool"}} {
+		if _, err := p.host.Detach(t.Context(), portable.Request{Base: "web", Extensions: extensions}); !errors.Is(err, portable.ErrNotAttached) {
+			t.Errorf("detached with %q: %v", extensions, err)
+		}
+	}
+	if d := cmp.Diff(before, p.files()); d != "" {
+		t.Errorf("what is refused has changed the host:\n%s", d)
+	}
+	if _, err := p.host.Detach(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	files := p.files()
+	if !has(files, attachedDir+"/web.service") || !has(files, "/etc/portables/web_1") || !has(files, "/etc/portables/conf") {
+		t.Errorf("the other attachment has lost something: %v", files)
+	}
+	if has(files, attachedDir+"/other.service") || has(files, "/etc/portables/tool") {
+		t.Errorf("something is left: %v", files)
+	}
+}
+
+// TestForce shows that a unit that is there is replaced, and that of an image, but not
+// of a directory, the name of the release file does not matter.
+func TestForce(t *testing.T) {
+	p := newPlace(t)
+	p.write("host"+attachedDir+"/web.service", "old")
+	p.write("host"+attachedDir+"/web.service.d/20-portable.conf", "# Drop-in created for image '/gone', do not edit.\n")
+	p.write("host"+attachedDir+"/web.service.d/10-profile.conf", "old")
+	r := p.request("web_1")
+	r.Force = true
+	if _, err := p.host.Attach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if text := p.read("host" + attachedDir + "/web.service"); text == "old" {
+		t.Error("the old unit is still there")
+	}
+	if text := p.read("host" + attachedDir + "/web.service.d/10-profile.conf"); text == "old" {
+		t.Error("the old profile is still there")
+	}
+	if text := p.read("host" + attachedDir + "/web.service.d/20-portable.conf"); strings.Contains(text, settings.RelaxOption) {
+		t.Errorf("a directory has the option of an image:\n%s", text)
 	}
 }
