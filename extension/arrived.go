@@ -20,9 +20,15 @@ import (
 // It says false for sure where all was made within one tick of the kernel's clock:
 // then it is the caller's to wait, and to look again.
 //
-// An image is not looked at: it is not opened while somebody writes to it.
+// Of an image it says whether somebody writes to it, as opening it does.
 func Arrived(p *Picked) (sure bool, err error) {
-	if p.Kind != settings.Directory || p.Entry == nil {
+	if p.Kind == settings.Image {
+		if err := Complete(p.Path); err != nil {
+			return false, &Error{Ref: p.Ref.String(), Step: stepOpen, Err: err}
+		}
+		return true, nil
+	}
+	if p.Entry == nil {
 		return true, nil
 	}
 	dir, err := os.OpenFile(p.Path, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -30,6 +30,9 @@ func (o *Opened) openImage(ctx context.Context, opt OpenOptions) error {
 		return err
 	}
 	defer f.Close()
+	if err := complete(f); err != nil {
+		return err
+	}
 	identity, _, err := identify(f, o.Path, settings.Image)
 	if err != nil {
 		return err
@@ -136,10 +139,14 @@ func stems(path string) []string {
 
 // besideSuffix takes the end off the name of a file that belongs to an image.
 func besideSuffix(name string) (string, bool) {
-	for _, suffix := range []string{".verity", ".roothash", ".usrhash", ".roothash.p7s", ".usrhash.p7s"} {
+	for _, suffix := range besideSuffixes() {
 		if stem, ok := strings.CutSuffix(name, suffix); ok {
 			return stem, true
 		}
 	}
 	return "", false
+}
+
+func besideSuffixes() []string {
+	return []string{".verity", ".roothash", ".usrhash", ".roothash.p7s", ".usrhash.p7s"}
 }
