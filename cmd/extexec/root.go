@@ -40,6 +40,7 @@ var verbs = []struct {
 	{"wrap", newWrap},
 	{"watch", newWatch},
 	{"portable", newPortable},
+	{"install", newInstall},
 	{"inspect", newInspect},
 	{"build", newBuild},
 	{"compose", newCompose},

@@ -3,6 +3,9 @@
 // Automatic Boot Assessment does ("web_2+3.raw" is "web_2+2-1.raw" after the first
 // try, and "web_2.raw" once it was good).
 //
+// And it puts versions into them: a [Part] is copied aside, on the same file system and
+// below a name that nobody picks, and renamed into place.
+//
 // An entry is renamed within its directory and never onto another one; the
 // directory is synced. Many programs may count at once: each finds the entry under
 // the name that it has then, so that no try is lost. A change that is made at the

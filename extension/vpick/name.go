@@ -47,6 +47,21 @@ func (p place) parseName(name string) (Candidate, bool) {
 	return c, true
 }
 
+// Entry is what a name means as an entry of the versioned directory that a path uses
+// under a filter. It says false for a name that is no candidate, and for a path that
+// uses none. A candidate that is never picked has Why set.
+func Entry(path string, f Filter, name string) (Candidate, bool) {
+	p := f.locate(path)
+	if p.dir == "" {
+		return Candidate{}, false
+	}
+	c, ok := p.parseName(name)
+	if _, usable := newPreference(f.Arch, architecture.Native()).rank(c.Arch); ok && !usable && c.Why == "" {
+		c.Why = fmt.Sprintf("is for architecture %s", archText(c.Arch))
+	}
+	return c, ok
+}
+
 // CutTries takes the suffix and the counter of tries off a name. It says false
 // where the name does not end in the suffix. Both tries are [Unlimited] where the
 // name counts none.
