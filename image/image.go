@@ -138,11 +138,11 @@ func look(f *os.File, name string, o Options) (*examined, error) {
 }
 
 // Judge says whether Open would take the image, as far as that can be said without reading its data: it checks the
-// policy and the signature as they are now.
+// policy and the signature as they are now. Where only the kernel can know the key, it is asked.
 func Judge(f *os.File, name string, o Options) error {
 	x, err := look(f, name, o)
 	if err == nil {
-		err = errors.Join(x.judge(o), x.Close())
+		err = errors.Join(x.decide(f, o), x.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("open image %q: %w", name, err)

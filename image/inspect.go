@@ -63,9 +63,7 @@ func Inspect(f *os.File, name string, o Options) (*Report, error) {
 	for i := range x.volumes {
 		r.Volumes = append(r.Volumes, x.volumes[i].report(o))
 	}
-	if err := x.judge(o); err != nil {
-		r.Refused = err
-	}
+	r.Refused = x.decide(f, o)
 	return r, nil
 }
 

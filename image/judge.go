@@ -1,8 +1,10 @@
 package image
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -31,6 +33,28 @@ func (x *examined) judge(o Options) error {
 	x.volumes = used
 	if len(used) == 0 {
 		return fmt.Errorf("%w: %q ignores all its partitions", policy.ErrDenied, o.Policy)
+	}
+	return nil
+}
+
+// decide judges for those who open nothing afterwards. A signature that judge leaves to the kernel is put to it here.
+func (x *examined) decide(f *os.File, o Options) error {
+	if err := x.judge(o); err != nil {
+		return err
+	}
+	for i := range x.volumes {
+		v := &x.volumes[i]
+		if v.needsKernel == nil {
+			continue
+		}
+		// No copy is made of what needs the kernel, so it has no name and cannot take long.
+		dev, _, err := v.device(context.Background(), f, "", o)
+		if err != nil {
+			return err
+		}
+		if err := dev.Close(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

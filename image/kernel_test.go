@@ -183,6 +183,17 @@ func TestKernelKeyring(t *testing.T) {
 	if !errors.Is(err, policy.ErrDenied) {
 		t.Errorf("%v is not ErrDenied", err)
 	}
+	judge := func() error {
+		f, err := os.Open(signed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		return image.Judge(f, signed, o)
+	}
+	if err := judge(); !errors.Is(err, policy.ErrDenied) {
+		t.Errorf("judge: %v is not ErrDenied", err)
+	}
 	ring := keyring(t)
 	if ring == 0 {
 		t.Skip("this kernel has no keyring .dm-verity that takes keys")
@@ -197,6 +208,9 @@ func TestKernelKeyring(t *testing.T) {
 	i := mustOpen(t, signed, o)
 	checkVerified(t, i, "kernel", "signed: by a key of the kernel")
 	checkContent(t, i)
+	if err := judge(); err != nil {
+		t.Errorf("judge: %v", err)
+	}
 	closeImage(t, i)
 	_, err = openPath(t, p.bare(t, map[string][]byte{".roothash.p7s": stranger.sign(t, p.root)}), o)
 	checkError(t, "stranger", err, "the kernel does not take the signature")

@@ -24,9 +24,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/extexec/extexec/image"
+	"github.com/extexec/extexec/image/devmapper"
 	"github.com/extexec/extexec/image/gpt/gpttest"
 	"github.com/extexec/extexec/image/policy"
 	"github.com/extexec/extexec/image/verity"
+	"github.com/extexec/extexec/nsmount/nsmounttest"
 )
 
 const usrVeritySig = "e7bb33fb-06cf-4e81-8273-e543b413e2e2"
@@ -489,6 +491,49 @@ func TestPolicy(t *testing.T) {
 	}
 	if err := image.Judge(f, images["signed"], o); !errors.Is(err, policy.ErrDenied) {
 		t.Errorf("without its certificate: %v", err)
+	}
+}
+
+// TestJudgeAsksTheKernel shows that a signature that is not trusted does not count because the kernel might know the key:
+// here is a device mapper that knows nothing.
+func TestJudgeAsksTheKernel(t *testing.T) {
+	setUp(t)
+	a := newAuthority(t, nil)
+	p := protect(t, content(t, makerNamed(t, "erofs").make(t, source(t, ""))))
+	path := p.bare(t, map[string][]byte{".roothash.p7s": a.sign(t, p.root)})
+	o := trusting()
+	o.RequireSignature, o.NoDeviceMapper = true, false
+	deafDeviceMapper(t)
+	if err := devmapper.Available(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := image.Judge(f, path, o); !errors.Is(err, policy.ErrDenied) {
+		t.Errorf("judge: %v", err)
+	}
+	r, err := image.Inspect(f, path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Denied() {
+		t.Errorf("inspect: %v", r.Refused)
+	}
+}
+
+// deafDeviceMapper puts a file in the place of the device mapper, which knows no ioctl: like one before Linux 5.2, which
+// cannot be asked for its targets, and takes no table. It is the test binary's own /dev alone that is hidden.
+func deafDeviceMapper(t *testing.T) {
+	t.Helper()
+	if err := nsmounttest.Mount("tmpfs", "/dev", "tmpfs", 0); err != nil {
+		t.Fatal(err)
+	}
+	nsmounttest.Unmount(t, "/dev")
+	if err := errors.Join(os.Mkdir("/dev/mapper", 0o700), os.WriteFile("/dev/mapper/control", nil, 0o600)); err != nil {
+		t.Fatal(err)
 	}
 }
 
