@@ -104,6 +104,12 @@ func verbFlags() map[string][]string {
 	verbs := map[string][]string{}
 	for _, c := range root.Commands() {
 		verbs[c.Name()] = flagNames(c)
+		if c.Name() == "completion" {
+			continue // its commands are shells
+		}
+		for _, below := range c.Commands() {
+			verbs[c.Name()+" "+below.Name()] = flagNames(below)
+		}
 	}
 	return verbs
 }
