@@ -111,14 +111,23 @@ func openDirectory(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// stage makes an empty directory in which files can be put together. Not in /tmp, which is often in memory.
+// stage makes an empty directory in which files can be put together. Not in /tmp, which is often in memory. It lies in
+// one that is closed to others: its own mode becomes that of the image's root, and setuid files and devices are in it.
 func (o *imageOutput) stage() (dir string, remove func() error, err error) {
 	at := os.Getenv("TMPDIR")
 	if at == "" {
 		at = filepath.Dir(o.output)
 	}
-	dir, err = os.MkdirTemp(at, ".extexec-stage-")
-	return dir, func() error { return os.RemoveAll(dir) }, err
+	private, err := os.MkdirTemp(at, ".extexec-stage-")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() error { return os.RemoveAll(private) }
+	dir = filepath.Join(private, "tree")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", nil, errors.Join(err, remove())
+	}
+	return dir, remove, nil
 }
 
 // imageMade is the JSON of build and compose.
