@@ -11,7 +11,6 @@ import (
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/extension/release"
-	"github.com/extexec/extexec/image/policy"
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
 	"github.com/extexec/extexec/reload/state"
@@ -81,13 +80,10 @@ func pickAll(s settings.Settings, memory *state.Memory, rules pickRules) (picks,
 }
 
 // allowed says whether policy and signature let an image be used, also where nothing
-// of it has changed. Anything else that may be wrong with it is seen when it is
-// opened.
+// of it has changed. What cannot be judged is not allowed: it would be kept
+// unopened, whatever is demanded of it by now, and not come up at the next start.
 func allowed(s settings.Settings, p *extension.Picked) error {
-	if err := extension.Judge(p, openOptions(s, release.OS{})); errors.Is(err, policy.ErrDenied) {
-		return err
-	}
-	return nil
+	return extension.Judge(p, openOptions(s, release.OS{}))
 }
 
 func (all *picks) add(p *extension.Picked) {

@@ -10,7 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/nsmount/nsmounttest"
+	"github.com/extexec/extexec/unitfile/settings"
 )
 
 // TestUntrustedPath makes a directory on the way writable for everyone.
@@ -61,6 +63,25 @@ func TestUntrustedFallback(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), b.dir+"/conf.v") || !strings.Contains(string(out), "chmod go-w") {
 		t.Errorf("%v: %s, want an error that names the directory", err, out)
+	}
+}
+
+// TestNotJudgedIsNotAllowed: an image that is live, and not opened again because it
+// has not changed, cannot be told to be signed where what lies beside it makes no
+// sense.
+func TestNotJudgedIsNotAllowed(t *testing.T) {
+	nsmounttest.Root(t)
+	web := t.TempDir() + "/web"
+	for _, suffix := range []string{".raw", ".roothash.p7s"} {
+		if err := os.WriteFile(web+suffix, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := settings.Default()
+	s.RequireSignature = true
+	err := allowed(s, &extension.Picked{Kind: settings.Image, Path: web + ".raw"})
+	if err == nil || !strings.Contains(err.Error(), web+".roothash.p7s") {
+		t.Errorf("error %v, want one that names the signature", err)
 	}
 }
 
