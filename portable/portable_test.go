@@ -584,3 +584,39 @@ func TestForce(t *testing.T) {
 		t.Errorf("a directory has the option of an image:\n%s", text)
 	}
 }
+
+// TestInspect shows what an image has, with prefixes and with all of its units.
+func TestInspect(t *testing.T) {
+	p := newPlace(t)
+	p.write("web_1/etc/systemd/system/web-a.socket", "[Socket]\n")              // before that of /usr
+	p.write("web_1/usr/lib/systemd/system/web-empty.service", "")               // no unit
+	p.write("web_1/usr/lib/systemd/system/web.mount", "[Mount]\n")              // of a type that is not attached
+	p.write("conf/usr/lib/systemd/system/web.service", "[Service]\nSecond=1\n") // the base has it
+	if err := os.Symlink("/dev/null", p.dir+"/web_1/etc/systemd/system/web-masked.service"); err != nil {
+		t.Fatal(err)
+	}
+	for prefix, want := range map[string][]string{
+		"":  {"web-a.socket", "web.service", "web@.service"},
+		"-": {"other.service", "web-a.socket", "web.service", "web@.service"},
+	} {
+		r := p.request("web_1")
+		r.Prefixes = strings.Fields(prefix)
+		in, err := p.host.Inspect(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, u := range in.Units {
+			got = append(got, u.Name)
+			if u.Image != "web_1" || u.Name == "web-a.socket" && u.Text != "[Socket]\n" {
+				t.Errorf("%q is of %q: %q", u.Name, u.Image, u.Text)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("with %q the units are %q, want %q", prefix, got, want)
+		}
+		if in.Base.Fields["ID"] != "base" || len(in.Extensions) != 1 || !slices.Equal(in.Extensions[0].Classes, []string{"confext"}) {
+			t.Errorf("the images are %+v, %+v", in.Base, in.Extensions)
+		}
+	}
+}
