@@ -3,7 +3,7 @@
 # make test       installs what the tests need and runs all of them (root)
 # make help       lists the rest
 
-.PHONY: build demo test unit race crash rig bench soak fuzz lint install clean clean-rig have-go root-only test-deps help
+.PHONY: build demo test unit race crash rig bench soak fuzz packages lint install clean clean-rig have-go root-only test-deps help
 .DEFAULT_GOAL := build
 
 export CGO_ENABLED ?= 0
@@ -25,7 +25,7 @@ UNIT        = $$($(GO) list ./... | grep -v /integration)
 
 # program:package of everything that the tests call on this machine.
 TEST_TOOLS = mmdebstrap:mmdebstrap mkfs.erofs:erofs-utils mksquashfs:squashfs-tools mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
-	mkfs.ext4:e2fsprogs sfdisk:fdisk sgdisk:gdisk setfattr:attr veritysetup:cryptsetup-bin openssl:openssl strace:strace tar:tar groff:groff-base \
+	mkfs.ext4:e2fsprogs sfdisk:fdisk sgdisk:gdisk setfattr:attr veritysetup:cryptsetup-bin openssl:openssl strace:strace tar:tar groff:groff-base qemu-aarch64-static:qemu-user-static \
 	losetup:mount depmod:kmod openssl:openssl systemd-escape:systemd systemd-analyze:systemd \
 	gcc:gcc gcc:libc6-dev
 
@@ -69,6 +69,9 @@ fuzz: ## every fuzz target for FUZZTIME=1m
 			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 		done; \
 	done
+
+packages: have-go ## .deb and .rpm for amd64 and arm64, in dist/
+	packaging/build dist
 
 lint: ## gofmt, go vet, golangci-lint
 	@.ci/lint

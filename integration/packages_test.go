@@ -1,0 +1,142 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/extexec/extexec/integration/rig"
+)
+
+// TestPackages builds the packages as "make packages" does, and uses them as an administrator would.
+func TestPackages(t *testing.T) {
+	rig.Require(t)
+	dir := buildPackages(t)
+	t.Run("same bytes", func(t *testing.T) {
+		again := buildPackages(t)
+		for _, name := range []string{"extexec_amd64.deb", "extexec_amd64.rpm", "extexec_arm64.deb", "extexec_arm64.rpm"} {
+			one, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			two, err := os.ReadFile(filepath.Join(again, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(one, two) {
+				t.Errorf("%s is another one when it is built again", name)
+			}
+		}
+	})
+	t.Run("arm64", func(t *testing.T) { runForeign(t, filepath.Join(dir, "extexec_arm64.deb")) })
+	for _, suite := range rig.Suites() {
+		t.Run(suite.Name, func(t *testing.T) {
+			t.Parallel()
+			// Alone: it is installed over the program that the other tests use.
+			usePackage(t, rig.Boot(t, suite, rig.Options{}), filepath.Join(dir, "extexec_amd64.deb"))
+		})
+	}
+}
+
+func buildPackages(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	hostTool(t, "../packaging/build", dir)
+	return dir
+}
+
+// hostTool runs a program of this machine, and returns what it writes.
+func hostTool(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+	return string(out)
+}
+
+// runForeign runs what another architecture gets, as far as that needs no kernel of its own.
+func runForeign(t *testing.T, deb string) {
+	qemu, err := exec.LookPath("qemu-aarch64-static")
+	if err != nil {
+		qemu = "qemu-aarch64" // as Debian names it from trixie on
+	}
+	dir := t.TempDir()
+	hostTool(t, "dpkg-deb", "-x", deb, dir)
+	binary := filepath.Join(dir, "usr/bin/extexec")
+	if out := hostTool(t, qemu, binary, "version"); !strings.HasPrefix(out, "extexec ") {
+		t.Errorf("version says %q", out)
+	}
+	for _, v := range []string{"web_9_arm64", "web_10_arm64", "web_11_x86-64"} {
+		if err := os.MkdirAll(filepath.Join(dir, "web.v", v), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := hostTool(t, qemu, binary, "pick", "--print", "filename", "--type", "dir", filepath.Join(dir, "web.v"))
+	if out != "web_10_arm64\n" {
+		t.Errorf("pick says %q", out)
+	}
+}
+
+// manExample returns the blocks of commands in a section of a man page, as one types them.
+func manExample(t *testing.T, page, section string) (blocks []string) {
+	t.Helper()
+	text, err := os.ReadFile("../man/" + page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "\n.Sh "+section+"\n")
+	after, _, _ = strings.Cut(after, "\n.Sh ")
+	for _, m := range regexp.MustCompile(`(?s)\n\.Bd[^\n]*\n(.*?)\n\.Ed`).FindAllStringSubmatch("\n"+after, -1) {
+		blocks = append(blocks, strings.NewReplacer(`\-`, "-", `\e`, `\`).Replace(m[1]))
+	}
+	return blocks
+}
+
+// usePackage installs the package, runs the example of extexec(1) word for word, and takes the package away.
+func usePackage(t *testing.T, c *rig.Container, deb string) {
+	c.Remove("/usr/bin/extexec") // of the rig
+	at := c.TempDir() + "/extexec.deb"
+	c.CopyIn(deb, at)
+	c.Must("dpkg", "-i", at)
+	c.Cleanup(func() { c.Exec(context.Background(), "dpkg", "-P", "extexec") }) // where the test ends early
+	files := strings.Fields(c.Must("dpkg", "-L", "extexec"))
+	if info := c.Must("stat", "-c", "%a", "/run/extexec/units", "/var/lib/extexec/units"); strings.TrimSpace(info) != "755\n700" {
+		t.Errorf("modes of the directories for the state: %q", info)
+	}
+	if explained := c.Must("journalctl", "--list-catalog"); !strings.Contains(explained, "extexec:") {
+		t.Error("the journal's catalog does not have what the package has for it")
+	}
+
+	c.UseUnit("nginx.service")
+	c.Cleanup(func() { c.Remove("/etc/systemd/system/nginx.service.d") })
+	c.Cleanup(func() { c.Remove("/srv/conf") })
+	blocks := manExample(t, "extexec.1", "EXAMPLES")
+	if len(blocks) != 4 {
+		t.Fatalf("extexec(1) has %d blocks of commands, want 4: %q", len(blocks), blocks)
+	}
+	for i, want := range []string{"one", "two", "one", "connection refused"} {
+		out := c.Must("sh", "-euxc", blocks[i])
+		eventually(t, "the page is "+want, func() bool { return strings.Contains(readmeGet(c.HTTPClient()), want) })
+		if t.Failed() {
+			t.Fatal(out)
+		}
+	}
+	c.Systemctl("stop", "nginx.service")
+
+	c.Must("dpkg", "-r", "extexec")
+	c.Must("dpkg", "-P", "extexec")
+	for _, f := range append(files, "/run/extexec", "/var/lib/extexec", "/etc/systemd/system/nginx.service.d") {
+		if strings.Contains(f, "extexec") && c.Exists(f) {
+			t.Errorf("%s is left", f)
+		}
+	}
+	if left := c.Must("journalctl", "--list-catalog"); strings.Contains(left, "extexec:") {
+		t.Error("the journal's catalog has what the package had for it")
+	}
+}
