@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -44,6 +45,20 @@ func bursts(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// overloaded says that more than two processes wait for each processor: then two
+// seconds are nobody's to promise.
+func overloaded(t *testing.T) bool {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var load float64
+	if _, err := fmt.Sscan(string(text), &load); err != nil {
+		t.Fatal(err)
+	}
+	return load > float64(2*runtime.NumCPU())
 }
 
 // newWatched starts a service with version 1 of a confext, and has it watched.
@@ -93,11 +108,11 @@ func watchBursts(t *testing.T, c *rig.Container) {
 			time.Sleep(time.Duration(random.IntN(120)) * time.Millisecond)
 		}
 		from := time.Now()
-		for !w.shows(fmt.Sprintf("%d\n", version)) {
-			if time.Since(from) > 2*time.Second {
-				t.Fatalf("burst %d (seed %d): version %d is not live after two seconds\n%s", burst, seed, version, c.Report("extexec-reload@"+strings.TrimSuffix(w.unit, ".service")+".service"))
-			}
-			time.Sleep(time.Millisecond)
+		eventually(t, fmt.Sprintf("version %d, the last of burst %d (seed %d), is live", version, burst, seed), func() bool {
+			return w.shows(fmt.Sprintf("%d\n", version))
+		})
+		if took := time.Since(from); took > 2*time.Second && !overloaded(t) {
+			t.Errorf("version %d, the last of burst %d (seed %d), was live after %v only", version, burst, seed, took)
 		}
 		longest = max(longest, time.Since(from))
 	}
