@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -139,12 +140,14 @@ func extexecSaidAll(t *testing.T, c *rig.Container) map[string][]string {
 	for line := range strings.Lines(c.Must("journalctl", "--no-pager", "--output=json", "--quiet", "--identifier=extexec")) {
 		var entry struct {
 			Message string `json:"MESSAGE"`
-			Unit    string `json:"_SYSTEMD_UNIT"`
+			By      string `json:"_SYSTEMD_UNIT"` // empty where the process was gone when journald looked
+			About   string `json:"UNIT"`
 		}
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
-		said[entry.Unit] = append(said[entry.Unit], entry.Message)
+		unit := cmp.Or(entry.About, entry.By)
+		said[unit] = append(said[unit], entry.Message)
 	}
 	return said
 }
