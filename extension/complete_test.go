@@ -3,6 +3,7 @@ package extension
 import (
 	"context"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -40,6 +41,20 @@ func TestOpenWhileWritten(t *testing.T) {
 	writer, err = os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 	must(t, err)
 	must(t, writer.Close())
+}
+
+// TestOpenOnLoop: a loop device holds its file open for writing, which is how systemd has
+// the images of a unit. That is no writer.
+func TestOpenOnLoop(t *testing.T) {
+	nsmounttest.Root(t)
+	path := t.TempDir() + "/web.raw"
+	must(t, os.WriteFile(path, make([]byte, 1<<20), 0o600))
+	device, err := exec.CommandContext(t.Context(), "losetup", "--find", "--show", path).Output()
+	must(t, err)
+	defer func() {
+		must(t, exec.CommandContext(t.Context(), "losetup", "--detach", strings.TrimSpace(string(device))).Run())
+	}()
+	must(t, Complete(path))
 }
 
 func errorText(err error) string {
