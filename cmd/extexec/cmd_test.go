@@ -87,10 +87,14 @@ func TestHelp(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	if code, out, _ := call("version"); code != exitOK || !strings.HasPrefix(out, "extexec ") {
+	code, out, _ := call("version")
+	if code != exitOK || !strings.HasPrefix(out, "extexec version ") {
 		t.Errorf("code %d, %q", code, out)
 	}
-	_, out, _ := call("version", "--json")
+	if code, flag, _ := call("--version"); code != exitOK || flag != out {
+		t.Errorf("--version: code %d, %q and not %q", code, flag, out)
+	}
+	_, out, _ = call("version", "--json")
 	var v struct{ Version, Go string }
 	if err := json.Unmarshal([]byte(out), &v); err != nil || v.Version == "" || v.Go == "" {
 		t.Errorf("%q: %v", out, err)

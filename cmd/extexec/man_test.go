@@ -65,7 +65,7 @@ func flagsOf(line string) (flags []string) {
 
 // TestManPageHasTheVerbs compares extexec(1) with the verbs and flags that there are.
 func TestManPageHasTheVerbs(t *testing.T) {
-	there, any := verbFlags(), map[string]bool{"-h": true, "--help": true}
+	there, any := verbFlags(), map[string]bool{"-h": true, "--help": true, "--version": true}
 	for _, flags := range there {
 		for _, f := range flags {
 			any[f] = true

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/extexec/extexec/internal/buildinfo"
 	"github.com/extexec/extexec/internal/journald"
 	"github.com/spf13/cobra"
 )
@@ -19,34 +20,52 @@ type app struct {
 	failed   error // of the verb; an error of cobra's is one of usage
 }
 
+// The groups of verbs in the help.
+const (
+	groupService = "service"
+	groupUnit    = "unit"
+	groupVersion = "version"
+	groupImage   = "image"
+)
+
+var groups = []*cobra.Group{
+	{ID: groupService, Title: "A service and its extensions:"},
+	{ID: groupUnit, Title: "Units:"},
+	{ID: groupVersion, Title: "Versions on disk:"},
+	{ID: groupImage, Title: "Images:"},
+}
+
 // verbs are all the verbs, in the order of the help. A verb is made only when it
 // is asked for: a reload is to start as quickly as a process can.
 var verbs = []struct {
-	name string
-	make func(*app) *cobra.Command
+	name, group string
+	make        func(*app) *cobra.Command
 }{
-	{"run", newRun},
-	{"reload", newReload},
-	{"plan", newPlan},
-	{"list", newList},
-	{"status", newStatus},
-	{"history", newHistory},
-	{"rollback", newRollback},
-	{"unhold", newUnhold},
-	{"repair", newRepair},
-	{"exec", newExec},
-	{"lint", newLint},
-	{"adopt", newAdopt},
-	{"wrap", newWrap},
-	{"watch", newWatch},
-	{"portable", newPortable},
-	{"install", newInstall},
-	{"inspect", newInspect},
-	{"build", newBuild},
-	{"compose", newCompose},
-	{"pick", newPick},
-	{"version", newVersion},
+	{"run", groupService, newRun},
+	{"reload", groupService, newReload},
+	{"plan", groupService, newPlan},
+	{"status", groupService, newStatus},
+	{"list", groupService, newList},
+	{"history", groupService, newHistory},
+	{"rollback", groupService, newRollback},
+	{"unhold", groupService, newUnhold},
+	{"repair", groupService, newRepair},
+	{"exec", groupService, newExec},
+	{"wrap", groupUnit, newWrap},
+	{"adopt", groupUnit, newAdopt},
+	{"lint", groupUnit, newLint},
+	{"watch", groupUnit, newWatch},
+	{"portable", groupUnit, newPortable},
+	{"install", groupVersion, newInstall},
+	{"pick", groupVersion, newPick},
+	{"build", groupImage, newBuild},
+	{"compose", groupImage, newCompose},
+	{"inspect", groupImage, newInspect},
+	{"version", "", newVersion},
 }
+
+// The help is in our order: what belongs together stands together.
+func init() { cobra.EnableCommandSorting = false }
 
 // execute runs the program with these arguments and returns its exit code.
 func execute(args []string, in io.Reader, out, errOut io.Writer) int {
@@ -97,8 +116,12 @@ func (a *app) root(args []string) *cobra.Command {
 			return root
 		}
 	}
+	root.Version = buildinfo.Read().String()
+	root.AddGroup(groups...)
 	for _, v := range verbs {
-		root.AddCommand(a.finish(v.make(a)))
+		c := a.finish(v.make(a))
+		c.GroupID = v.group
+		root.AddCommand(c)
 	}
 	return root
 }

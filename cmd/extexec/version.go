@@ -20,7 +20,7 @@ func newVersion(a *app) *cobra.Command {
 			if asJSON {
 				return a.writeJSON(info)
 			}
-			_, err := fmt.Fprintf(a.out, "extexec %s\n", info)
+			_, err := fmt.Fprintf(a.out, "extexec version %s\n", info)
 			return err
 		},
 	}
