@@ -38,7 +38,10 @@ func TestPackages(t *testing.T) {
 		t.Run(suite.Name, func(t *testing.T) {
 			t.Parallel()
 			// Alone: it is installed over the program that the other tests use.
-			usePackage(t, rig.Boot(t, suite, rig.Options{}), filepath.Join(dir, "extexec_amd64.deb"))
+			c, deb := rig.Boot(t, suite, rig.Options{}), filepath.Join(dir, "extexec_amd64.deb")
+			c.Remove("/usr/bin/extexec") // of the rig
+			t.Run("manual page", func(t *testing.T) { usePackage(t, c.For(t), deb) })
+			t.Run("tutorial", func(t *testing.T) { follow(t, c.For(t), deb) })
 		})
 	}
 }
@@ -100,7 +103,6 @@ func manExample(t *testing.T, page, section string) (blocks []string) {
 
 // usePackage installs the package, runs the example of extexec(1) word for word, and takes the package away.
 func usePackage(t *testing.T, c *rig.Container, deb string) {
-	c.Remove("/usr/bin/extexec") // of the rig
 	at := c.TempDir() + "/extexec.deb"
 	c.CopyIn(deb, at)
 	c.Must("dpkg", "-i", at)

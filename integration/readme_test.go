@@ -14,18 +14,32 @@ import (
 // readmeConfext is what the examples of README.md name.
 const readmeConfext = "/srv/conf/nginx.v/"
 
-// readmeExample returns the drop-in that stands in README.md below the comment "example: HEAD".
-func readmeExample(t *testing.T, head string) string {
+// An example is a block of a page of the documentation, below the comment "example: HEAD".
+type example struct{ head, text string }
+
+// examples returns the examples of a page, by its path below the root of the tree.
+func examples(t *testing.T, page string) (all []example) {
 	t.Helper()
-	text, err := os.ReadFile("../README.md")
+	text, err := os.ReadFile("../" + page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile("(?s)<!-- example: " + head + " -->\n```ini\n(.*?)```").FindSubmatch(text)
-	if found == nil {
-		t.Fatalf("README.md has no example %q", head)
+	for _, m := range regexp.MustCompile("(?s)<!-- example: ([^\n]*) -->\n```[a-z]*\n(.*?)```").FindAllSubmatch(text, -1) {
+		all = append(all, example{head: string(m[1]), text: string(m[2])})
 	}
-	return string(found[1])
+	return all
+}
+
+// readmeExample returns the drop-in that stands in README.md below the comment "example: HEAD".
+func readmeExample(t *testing.T, head string) string {
+	t.Helper()
+	for _, e := range examples(t, "README.md") {
+		if e.head == head {
+			return e.text
+		}
+	}
+	t.Fatalf("README.md has no example %q", head)
+	return ""
 }
 
 // TestReadmeExamples runs Debian's nginx with the drop-ins of README.md as they stand there.

@@ -90,15 +90,16 @@ func (i *installer) install(ctx context.Context, source, unit string) (err error
 	if err != nil {
 		return err
 	}
-	i.app.log.Info("installed: " + path)
 	if best, err := extension.Pick(i.ref, extension.PickOptions{}); err == nil && best.Path != path {
 		i.app.log.Warn(fmt.Sprintf("%q comes before it: a reload picks that", best.Path))
 	}
-	if i.noReload {
-		return nil
+	if !i.noReload {
+		if _, err := steps.Do(ctx, run, "reload", i.reload()); err != nil {
+			return err
+		}
 	}
-	_, err = steps.Do(ctx, run, "reload", i.reload())
-	return err
+	i.app.log.Info("installed: " + path)
+	return nil
 }
 
 // place finds the versioned directory that a version is for, by its name.
@@ -245,6 +246,25 @@ func (i *installer) reload() steps.Step[struct{}] {
 			i.app.log.Info(fmt.Sprintf("%s is %s: its next start picks the version", i.unit, u.ActiveState))
 			return struct{}{}, nil
 		}
-		return struct{}{}, m.Reload(ctx, i.unit)
+		before := lastGeneration(i.unit)
+		err = m.Reload(ctx, i.unit)
+		if now := lastGeneration(i.unit); err != nil && now.Number > before.Number && !now.Committed() {
+			err = fmt.Errorf("reload unit %q: %s: %s", i.unit, now.Outcome, now.Why)
+		}
+		return struct{}{}, err
 	}}
+}
+
+// lastGeneration is the last one of a unit's history, whatever has become of it; the
+// zero one where there is none.
+func lastGeneration(unit string) state.Generation {
+	u, err := state.DefaultDirs().Unit(unit)
+	if err != nil {
+		return state.Generation{}
+	}
+	h, err := u.History()
+	if err != nil || len(h) == 0 {
+		return state.Generation{}
+	}
+	return h[len(h)-1]
 }

@@ -44,9 +44,10 @@ func (s Suite) packages() []string {
 		"libseccomp2", "libkmod2", "libcryptsetup12",
 		"util-linux", "mount", "libcap2-bin",
 		"nginx", "openssh-server",
+		"apt", "curl", "erofs-utils", // docs/tutorial.md
 	}
 	if s == Forky { // what makes images there is the oracle for ours
-		all = append(all, "systemd-repart", "erofs-utils", "squashfs-tools", "cryptsetup-bin", "openssl")
+		all = append(all, "systemd-repart", "squashfs-tools", "cryptsetup-bin", "openssl")
 	}
 	if s.Services {
 		all = append(all, services...)
