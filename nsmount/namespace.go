@@ -189,9 +189,10 @@ type Thread interface{ queue() chan<- func() }
 // Do runs f on the thread and returns what it returns. When ctx ends first, Do
 // returns without waiting: the thread may hang in a lookup on a file system that the
 // service serves itself (FUSE). f then goes on for as long as the process lives, so it
-// writes to nothing that its caller knows: what it makes it returns. What comes too
-// late is closed, where it is an io.Closer. The files that f is given may be closed
-// meanwhile; the functions of this package bear that.
+// writes to nothing that its caller looks at afterwards: what it makes it returns. What
+// comes too late is closed, where it is an io.Closer. The files that f is given may be
+// closed meanwhile; the functions of this package bear that. Where ctx has ended before,
+// f is not called.
 func Do[T any](ctx context.Context, on Thread, f func() (T, error)) (T, error) {
 	type result struct {
 		value T
@@ -208,6 +209,9 @@ func Do[T any](ctx context.Context, on Thread, f func() (T, error)) (T, error) {
 				_ = late.Close()
 			}
 		}
+	}
+	if ctx.Err() != nil { // select would draw lots
+		return none, fmt.Errorf("wait for the namespace thread: %w", ctx.Err())
 	}
 	select {
 	case on.queue() <- work:

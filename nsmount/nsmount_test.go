@@ -191,6 +191,32 @@ func TestDoReturnsWhenTheContextEnds(t *testing.T) {
 	_ = ns.Close()
 }
 
+// TestDoCallsNothingTooLate: where the context has ended before, nothing is begun that
+// would then go on behind the back of its caller.
+func TestDoCallsNothingTooLate(t *testing.T) {
+	nsmounttest.Root(t)
+	ns, err := nsmount.Here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	called := make(chan bool, 100)
+	for range cap(called) { // a select among two that are ready draws lots
+		runtime.Gosched() // the thread waits for work
+		if err := ns.Do(ctx, func() error { called <- true; return nil }); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v, want context.Canceled", err)
+		}
+	}
+	if err := ns.Do(t.Context(), func() error { return nil }); err != nil { // comes after them
+		t.Error(err)
+	}
+	if n := len(called); n > 0 {
+		t.Errorf("%d of %d were called", n, cap(called))
+	}
+}
+
 // TestAttributesBeforeAttach mounts with every attribute and reads them back.
 func TestAttributesBeforeAttach(t *testing.T) {
 	nsmounttest.Root(t)

@@ -194,7 +194,8 @@ func (n *other) show(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), elsewhereBound)
 	defer cancel()
-	if err := n.live.Do(ctx, func() error { return exchangeAll(n.staged) }); err != nil {
+	staged := n.staged // who gives up forgets it, while the thread may go on with it
+	if err := n.live.Do(ctx, func() error { return exchangeAll(staged) }); err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("what it shows is not known: %w", err)
 		}
@@ -211,7 +212,8 @@ func (n *other) show(ctx context.Context) error {
 }
 
 func (n *other) exchangeBack(ctx context.Context) error {
-	err := n.live.Do(ctx, func() error { return exchangeBack(n.staged) })
+	staged := n.staged
+	err := n.live.Do(ctx, func() error { return exchangeBack(staged) })
 	if err != nil {
 		return fmt.Errorf("%s in another mount namespace: %w", processes(n.PIDs), err)
 	}

@@ -17,7 +17,8 @@ import (
 // the old one stays.
 //
 // Must be called on a thread in the target namespace whose working directory
-// nobody relies on.
+// nobody relies on. It notes in s how far it came: who has given up waiting for it, see
+// [nsmount.Do], may do no more with s than close it.
 func (s *Staged) Exchange() error {
 	if s.mode == untouched {
 		return nil
