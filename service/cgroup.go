@@ -54,7 +54,11 @@ func (p *Process) UnitProcesses() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, unitPath := unitOfCgroup(line.path, managerRoot()); unitPath != "" {
+	root, err := managerRoot("/proc/1/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	if _, unitPath := unitOfCgroup(line.path, root); unitPath != "" {
 		line.path = unitPath
 	}
 	return line.processes()
@@ -65,7 +69,11 @@ func (p *Process) unit() (unit, unitPath string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	unit, unitPath = unitOfCgroup(cgroup, managerRoot())
+	root, err := managerRoot("/proc/1/cgroup")
+	if err != nil {
+		return "", "", err
+	}
+	unit, unitPath = unitOfCgroup(cgroup, root)
 	return unit, unitPath, nil
 }
 
@@ -109,23 +117,29 @@ func unitHierarchy(lines []cgroupLine) (cgroupLine, error) {
 	return found, nil
 }
 
-// managerRoot is the cgroup below which the manager, process 1, keeps its own:
-// "" unless this is a container without a cgroup namespace (cg_get_root_path).
-func managerRoot() string {
-	text, err := os.ReadFile("/proc/1/cgroup")
+// managerRoot is the cgroup below which the manager, process 1, keeps its own, by its
+// /proc/1/cgroup: "" unless this is a container without a cgroup namespace
+// (cg_get_root_path). A manager that is hidden from us (hidepid=, proc(5)) is taken for
+// one that has all cgroups.
+func managerRoot(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
 	if err != nil {
-		return ""
+		// Not wrapped: who asks about another process must not take it for that one's end.
+		return "", fmt.Errorf("find the cgroup of the service manager: %v", err) //nolint:errorlint // see above
 	}
 	line, err := unitHierarchy(parseCgroups(text))
 	if err != nil {
-		return ""
+		return "", err
 	}
 	for _, own := range []string{"/init.scope", "/system.slice", "/system"} {
 		if root, ok := strings.CutSuffix(line.path, own); ok {
-			return root
+			return root, nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // unitOfCgroup finds the unit in the path of a cgroup, and the path of the

@@ -64,6 +64,38 @@ func TestUnitHierarchy(t *testing.T) {
 	}
 }
 
+// TestManagerRoot: a manager that cannot be looked at is an error, and not one whose
+// cgroup is the root.
+func TestManagerRoot(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	for _, test := range []struct {
+		name, file, root string
+		fails            bool
+	}{
+		{"a host", write("host", "0::/init.scope\n"), "", false},
+		{"a container without a cgroup namespace", write("container", "0::/docker/4f/init.scope\n"), "/docker/4f", false},
+		{"another init", write("init", "0::/\n"), "", false},
+		{"hidden", filepath.Join(dir, "none"), "", false},
+		{"an error of reading", dir, "", true},
+		{"no cgroups", write("empty", ""), "", true},
+	} {
+		root, err := managerRoot(test.file)
+		if root != test.root || (err != nil) != test.fails {
+			t.Errorf("%s: %q, error %v; want %q, an error: %v", test.name, root, err, test.root, test.fails)
+		}
+		if err != nil && passing(err) {
+			t.Errorf("%s: %v passes for the end of a process", test.name, err)
+		}
+	}
+}
+
 // cgroup makes a cgroup below our own and removes it at the end.
 func cgroup(t *testing.T, controllers, name string) (line cgroupLine, dir string) {
 	t.Helper()
