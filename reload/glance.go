@@ -44,7 +44,7 @@ func (t *transaction) glance(ctx context.Context, target *target, is *situation)
 // table reads the mount table of the service, from outside. Must run in the host
 // view.
 func (t *target) table() (*nsmount.Table, error) {
-	table, err := tableOf(t.process)
+	table, err := t.process.MountTable()
 	if err != nil {
 		return nil, err
 	}

@@ -101,7 +101,7 @@ func TestNamespaceIDGivenAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edit(t, b.dirs, "bed", func(r *state.Record) { r.MountNS = id })
+	edit(t, b.dirs, "bed", func(r *state.Record) { r.MountNS, r.Boot = id, "" })
 	_, err = b.reload(Options{})
 	if err == nil || !strings.Contains(err.Error(), "is not running") {
 		t.Errorf("reload: error %v, want that it is not running", err)

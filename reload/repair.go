@@ -11,6 +11,7 @@ import (
 	"github.com/extexec/extexec/internal/steps"
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
+	"github.com/extexec/extexec/reload/recorded"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/service"
 )
@@ -194,7 +195,7 @@ func (t *transaction) readRecord(ctx context.Context, dry bool) (is *situation, 
 	if err != nil {
 		return nil, err
 	}
-	alive, err := nsmount.Do(ctx, t.host, func() (*service.Process, error) { return living(record) })
+	alive, err := nsmount.Do(ctx, t.host, func() (*service.Process, error) { return recorded.Any(record) })
 	if alive == nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/extexec/extexec/internal/steps"
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
+	"github.com/extexec/extexec/reload/recorded"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/service"
 	"github.com/extexec/extexec/service/credential"
@@ -248,7 +249,7 @@ func (s *start) notInUse(r *state.Record) error {
 	if r.MountNS == 0 || (s.systemd && s.Name == "") {
 		return nil
 	}
-	p, err := living(r)
+	p, err := recorded.Any(r)
 	if p == nil {
 		return err
 	}
@@ -424,23 +425,13 @@ func (s *start) record(is *situation, m *made) steps.Step[struct{}] {
 		}
 		return nil
 	}
-	return steps.Step[struct{}]{Undo: unrecord, Do: func(context.Context) (struct{}, error) {
-		ns, err := os.Open("/proc/thread-self/ns/mnt")
-		if err != nil {
-			return struct{}{}, err
-		}
-		defer ns.Close()
-		r := &state.Record{Unit: s.Unit, PID: os.Getpid(), Refs: refsOf(is.settings), Flags: s.Flags.record()}
-		if r.MountNS, err = service.MountNamespaceID(ns); err != nil {
-			return struct{}{}, err
-		}
-		self, err := service.Open(os.Getpid())
-		if err != nil {
-			return struct{}{}, err
-		}
-		r.StartTime = self.StartTime()
+	return steps.Step[struct{}]{Undo: unrecord, Do: func(ctx context.Context) (struct{}, error) {
+		r := &state.Record{Unit: s.Unit, Refs: refsOf(is.settings), Flags: s.Flags.record()}
 		r.Current = generationOf(is, m.source, triggerRun, m.all, m.layers, m.staged)
-		if err := errors.Join(self.Close(), s.lock.Save(r)); err != nil {
+		if err := s.identifyIn(ctx, r); err != nil {
+			return struct{}{}, err
+		}
+		if err := s.lock.Save(r); err != nil {
 			return struct{}{}, err
 		}
 		w := s.lock.AddHistory(r.Current, is.settings.KeepGenerations)
@@ -453,6 +444,28 @@ func (s *start) record(is *situation, m *made) steps.Step[struct{}] {
 		s.shown = true
 		return struct{}{}, nil
 	}}
+}
+
+// identifyIn notes in a record who we are: this process, in the namespace of this
+// thread.
+func (s *start) identifyIn(ctx context.Context, r *state.Record) error {
+	// The unit's /proc may show processes alone (ProcSubset=pid).
+	boot, err := nsmount.Do(ctx, s.host, func() (string, error) { return recorded.Boot(), nil })
+	if err != nil {
+		return err
+	}
+	ns, err := os.Open("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	self, err := service.Open(os.Getpid())
+	if err != nil {
+		return err
+	}
+	r.PID, r.StartTime, r.Boot = self.PID(), self.StartTime(), boot
+	r.MountNS, err = service.MountNamespaceID(ns)
+	return errors.Join(err, self.Close())
 }
 
 // execute becomes the user and the command.

@@ -14,6 +14,7 @@ import (
 	"github.com/extexec/extexec/internal/steps"
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
+	"github.com/extexec/extexec/reload/recorded"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/unitfile/settings"
 )
@@ -292,7 +293,7 @@ func (t *transaction) intend(is *situation, target *target, m *made) error {
 	g := generationOf(is, m.source, t.trigger, m.all, m.layers, m.staged)
 	carryOn(&g, is.record.Current)
 	m.record = &state.Record{
-		Unit: is.unit, MountNS: target.id, PID: target.process.PID(), StartTime: target.process.StartTime(),
+		Unit: is.unit, MountNS: target.id, PID: target.process.PID(), StartTime: target.process.StartTime(), Boot: recorded.Boot(),
 		Refs: refsOf(is.settings), Flags: is.flags.record(), Current: g,
 	}
 	return t.lock.Begin(m.record)
@@ -331,7 +332,9 @@ const exchangeBound = 10 * time.Second
 
 // show makes the exchange. Once it has begun, the end of ctx does not end the wait:
 // who does not know what the hierarchies show cannot take it back, and must not say
-// that nothing was changed.
+// that nothing was changed. That thread goes on until the process ends, and nobody
+// looks at what it writes: the exchange is no step that was done, so its inverse is not
+// called.
 func (t *transaction) show(ctx context.Context, target *target, m *made) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("exchange: %w", context.Cause(ctx))

@@ -9,9 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/nsmount"
-	"github.com/extexec/extexec/nsmount/hierarchy"
+	"github.com/extexec/extexec/reload/recorded"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/service"
 )
@@ -116,7 +115,7 @@ func thatMean(dirs state.Dirs, names []string, p *service.Process) (some []strin
 		if err != nil {
 			return nil, err
 		}
-		is, err := means(r, p)
+		is, err := recorded.Means(r, p)
 		if err != nil {
 			return nil, err
 		}
@@ -125,65 +124,6 @@ func thatMean(dirs state.Dirs, names []string, p *service.Process) (some []strin
 		}
 	}
 	return some, nil
-}
-
-// means tells whether the namespace that a process lives in, whose id a record has, is
-// the one that the record means. Ids are given again: by every boot, which a record may
-// outlive (--state-dir), and before Linux 6.11 as soon as a namespace is gone. The
-// recorded process is proof enough, and so is an overlay of the name.
-func means(r *state.Record, p *service.Process) (bool, error) {
-	if p.PID() == r.PID && p.StartTime() == r.StartTime {
-		return true, nil
-	}
-	table, err := tableOf(p)
-	if err != nil {
-		if extension.Shortage(err) {
-			return false, err
-		}
-		return false, nil
-	}
-	return slices.ContainsFunc(table.Mounts, func(m nsmount.Mount) bool {
-		owner, source := hierarchy.OwnerOf(&m)
-		return owner == hierarchy.Ours && source.Names(r.Name)
-	}), nil
-}
-
-// tableOf reads the mount table of a process.
-func tableOf(p *service.Process) (*nsmount.Table, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", p.PID()))
-	if err != nil {
-		return nil, err
-	}
-	if !p.Alive() { // then the number may be another's
-		return nil, fmt.Errorf("process %d: %w", p.PID(), service.ErrGone)
-	}
-	return nsmount.ParseTable(b)
-}
-
-// living opens a process in the namespace that a record means; nil where there is none.
-func living(r *state.Record) (*service.Process, error) {
-	pids, err := service.InMountNamespace(r.MountNS)
-	if err != nil {
-		return nil, err
-	}
-	for _, pid := range pids {
-		p, err := openIn(pid, r.MountNS)
-		if err != nil {
-			return nil, err
-		}
-		if p == nil {
-			continue
-		}
-		is, err := means(r, p)
-		if is {
-			return p, nil
-		}
-		_ = p.Close()
-		if err != nil {
-			return nil, err
-		}
-	}
-	return nil, nil
 }
 
 // target is the running service, held so that it cannot be mistaken for another.
@@ -251,7 +191,7 @@ func (t *target) check(s *subject, r *state.Record) error {
 	}
 	t.fresh = r.MountNS != t.id
 	if !t.fresh {
-		is, err := means(r, t.process)
+		is, err := recorded.Means(r, t.process)
 		if err != nil {
 			return err
 		}
@@ -288,7 +228,7 @@ func findProcess(ctx context.Context, s *subject, r *state.Record, manager servi
 		}
 		return p, err
 	}
-	if p, err := recordedProcess(r); p != nil || err != nil {
+	if p, err := recorded.Process(r); p != nil || err != nil {
 		return p, err
 	}
 	var unnamed error
@@ -307,44 +247,11 @@ func findProcess(ctx context.Context, s *subject, r *state.Record, manager servi
 	}
 	// The main process may be another by now: a daemon that forks, nginx after
 	// USR2. Whoever lives in the namespace shows it.
-	if p, err := living(r); p != nil || err != nil {
+	if p, err := recorded.Any(r); p != nil || err != nil {
 		return p, err
 	}
 	if unnamed != nil {
 		return nil, fmt.Errorf("%q is not running: no process is left in its mount namespace (%w): start it first", s.name, unnamed)
 	}
 	return nil, fmt.Errorf("%q is not running: no process is left in its mount namespace: start it first", s.name)
-}
-
-// recordedProcess opens the process of the record, if it is still that one.
-func recordedProcess(r *state.Record) (*service.Process, error) {
-	if r.PID == 0 {
-		return nil, nil
-	}
-	p, err := openIn(r.PID, r.MountNS)
-	if p != nil && p.StartTime() != r.StartTime {
-		_ = p.Close()
-		return nil, nil
-	}
-	return p, err
-}
-
-// openIn opens a process if it is in the mount namespace; else both results are nil.
-// That we have no descriptor left says nothing about the process.
-func openIn(pid int, ns uint64) (*service.Process, error) {
-	p, err := service.Open(pid)
-	var id uint64
-	if err == nil {
-		id, err = p.MountNS()
-	}
-	if err == nil && id == ns {
-		return p, nil
-	}
-	if p != nil {
-		_ = p.Close()
-	}
-	if extension.Shortage(err) {
-		return nil, err
-	}
-	return nil, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/service/credential"
 	"golang.org/x/sys/unix"
 )
@@ -216,6 +217,20 @@ func parseEnviron(text []byte) []string {
 		}
 	}
 	return env
+}
+
+// maxMountTable bounds a mount table that is read into memory: fs.mount-max mounts are
+// 100,000, with some hundred bytes each.
+const maxMountTable = 256 << 20
+
+// MountTable is what is mounted in the process's mount namespace, as far as its root
+// shows it.
+func (p *Process) MountTable() (*nsmount.Table, error) {
+	text, err := p.read("mountinfo", maxMountTable)
+	if err != nil {
+		return nil, p.failed("read the mount table of", err)
+	}
+	return nsmount.ParseTable(text)
 }
 
 // failed wraps an error with the process it is about.

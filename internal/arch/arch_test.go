@@ -17,10 +17,11 @@ var mayImport = map[string][]string{
 	"cmd/extexec": {"..."},
 	"demo/hammer": {},
 
-	"reload":       {"unitfile/settings", "image/policy", "extension/...", "image", "nsmount/...", "service/...", "reload/state", "internal/..."},
-	"reload/state": {},
+	"reload":          {"unitfile/settings", "image/policy", "extension/...", "image", "nsmount/...", "service/...", "reload/recorded", "reload/state", "internal/..."},
+	"reload/recorded": {"reload/state", "service", "nsmount", "nsmount/hierarchy"},
+	"reload/state":    {},
 	// settings is for the type of a ref, which extension takes.
-	"reload/status": {"reload/state", "service", "nsmount", "nsmount/hierarchy", "extension/...", "unitfile/settings"},
+	"reload/status": {"reload/recorded", "reload/state", "service", "nsmount", "nsmount/hierarchy", "extension/...", "unitfile/settings"},
 
 	"unitfile":          {},
 	"unitfile/settings": {"unitfile", "image/policy"},

@@ -141,6 +141,8 @@ func (p *parser) record(r *Record) {
 			r.PID = int(p.number())
 		case "start_time":
 			r.StartTime = p.unsigned()
+		case "boot":
+			r.Boot = p.text()
 		case "refs":
 			r.Refs = objects(p, (*parser).ref)
 		case "flags":

@@ -45,6 +45,7 @@ func (w *writer) record(r *Record) {
 	if r.StartTime != 0 {
 		w.unsigned("start_time", r.StartTime)
 	}
+	w.optText("boot", r.Boot)
 	array(w, "refs", r.Refs, (*writer).ref)
 	w.flags(r.Flags)
 	w.key("current")

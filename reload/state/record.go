@@ -27,6 +27,10 @@ type Record struct {
 	// /proc/PID/stat has it.
 	StartTime uint64 `json:"start_time,omitempty"`
 
+	// Boot is the boot in which the record was written (/proc/sys/kernel/random/boot_id):
+	// ids are given again in the next one. "" where that was not known.
+	Boot string `json:"boot,omitempty"`
+
 	// Refs are the extensions asked for, as given, in layer order.
 	Refs []Ref `json:"refs,omitempty"`
 	// Flags are the other settings that were given as flags of run, by the name of

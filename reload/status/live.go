@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
+	"github.com/extexec/extexec/reload/recorded"
 	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/service"
 )
@@ -52,12 +52,13 @@ const (
 )
 
 // Alive says whether the service of a record is there, which is its main process
-// where that is known, and all that are in its mount namespace.
+// where that is known, and all that are in its mount namespace. Others that have come to
+// bear the recorded ids are not taken for it.
 func Alive(r *state.Record) (s State, pid int, pids []int) {
 	if r.MountNS == 0 {
 		return Unknown, 0, nil
 	}
-	pids, err := service.InMountNamespace(r.MountNS)
+	pids, err := recorded.Processes(r)
 	if err == nil && len(pids) > 0 {
 		for _, p := range pids {
 			if p == r.PID {
@@ -134,14 +135,7 @@ func tableOf(pid int, ns uint64) (*nsmount.Table, error) {
 	} else if id != ns {
 		return nil, fmt.Errorf("process %d left the mount namespace", pid)
 	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
-	if err != nil {
-		return nil, fmt.Errorf("read mount table: %w", err)
-	}
-	if !p.Alive() { // the number may have been another's
-		return nil, fmt.Errorf("read mount table of process %d: %w", pid, service.ErrGone)
-	}
-	return nsmount.ParseTable(b)
+	return p.MountTable()
 }
 
 // pointOf is where a hierarchy is.

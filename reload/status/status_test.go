@@ -159,6 +159,19 @@ func TestDead(t *testing.T) {
 	}
 }
 
+// Another service that has come to live in a namespace with the recorded id is not
+// shown as the recorded one.
+func TestIDGivenAgain(t *testing.T) {
+	needRoot(t)
+	h := newHouse(t)
+	pid, ns := h.service("overlay extexec:1.1:another etc")
+	r := &state.Record{PID: pid, StartTime: 1, MountNS: ns, Current: state.Generation{Number: 1, Serial: 1, Hierarchies: []state.Hierarchy{{Path: h.path("etc"), Layers: 1}}}}
+	h.save(r)
+	if s := h.read(); s.State != status.Dead || s.PID != 0 || len(s.PIDs) != 0 || s.Hierarchies[0].State != status.NotKnown {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestPending(t *testing.T) {
 	needRoot(t)
 	h := newHouse(t)
