@@ -35,6 +35,7 @@ type child struct {
 
 	Strike syscall.Signal // a start gets it at Point, or, where it is 0 and Bind empty, fails there
 	Points string         // a start writes the names of its points into this file
+	Warned string         // and what it warns of into this one
 }
 
 const envChild = "RELOADTEST_CHILD"
@@ -71,6 +72,9 @@ func (c child) do() error {
 				return nsmounttest.Mount(c.Bind[0], c.Bind[1], "", syscall.MS_BIND)
 			}
 			return c.strike(point)
+		}
+		if c.Warned != "" {
+			c.Run.Warn = func(text string) { _ = os.WriteFile(c.Warned, []byte(text), 0o600) }
 		}
 		return Run(context.Background(), *c.Run)
 	}
@@ -685,6 +689,72 @@ func TestStartIsChecked(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "looked at bad") || !strings.Contains(string(out), "there is none to start with") {
 		t.Errorf("a first start with a bad version: %v, %q", err, out)
+	}
+}
+
+// TestFallBackFurther: where the last set that passed the check cannot be had any more, a
+// start goes back to the one before that can, past what was refused since. Where there
+// is none, the error names them all.
+func TestFallBackFurther(t *testing.T) {
+	b := newBed(t)
+	b.write("ReloadCheck=" + good)
+	b.start()
+	for _, v := range []string{"2", "3", "4"} {
+		b.conf(v, v)
+		if _, err := b.reload(Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.conf("5", "bad\n")
+	h, err := b.stateOf().History()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := b.stateOf().Lock(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	third := h[2].Extensions[0].Identity
+	if w := lock.Remember(func(m *state.Memory) { m.Refuse(state.Refused{Identity: third}) }); w != nil {
+		t.Fatal(w)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	remove := func(version string) {
+		t.Helper()
+		if err := os.RemoveAll(b.dir + "/conf.v/conf_" + version); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove("4")
+	again := newBedIn(b)
+	o := again.options()
+	again.svc = nsmounttest.StartCommand(t, child{Run: &o, Warned: b.dir + "/warned"}.command(t))
+	again.wantEtc("2")
+	warned, err := os.ReadFile(b.dir + "/warned")
+	const text = "starting with generation 2, the last that passed and can be had (not generation 4: "
+	if err != nil || !strings.Contains(string(warned), text) || !strings.Contains(string(warned), "conf_4") {
+		t.Errorf("warned %q, %v; want %q and the path that is gone", warned, err, text)
+	}
+	again.svc.Stop()
+
+	remove("1")
+	remove("2")
+	remove("3")
+	none := *b
+	none.dirs = state.In(b.dir + "/state4")
+	if err := os.CopyFS(b.dir+"/state4/memory", os.DirFS(b.dir+"/state/memory")); err != nil {
+		t.Fatal(err)
+	}
+	o = none.options()
+	cmd := child{Run: &o}.command(t)
+	cmd.Stderr = nil
+	out, err := cmd.CombinedOutput()
+	for _, text := range []string{"looked at bad", "generation 4: ", "generation 1: ", "or install what is gone again"} {
+		if err == nil || !strings.Contains(string(out), text) {
+			t.Errorf("a start with nothing to fall back on: %v, %q; want %q in it", err, out, text)
+		}
 	}
 }
 

@@ -15,8 +15,9 @@ import (
 )
 
 // check runs ReloadCheck= before the command is executed, unless this very set
-// passed it before. Where it fails, the last set that passed is used instead: what
-// a reload refused must not be what the next restart runs with, nor the next boot.
+// passed it before. Where it fails, the last set that passed and can still be had is
+// used instead: what a reload refused must not be what the next restart runs with, nor
+// the next boot.
 func (s *start) check(is *situation, who *identity, m *made) steps.Step[*made] {
 	return steps.Step[*made]{Do: func(ctx context.Context) (*made, error) {
 		if len(is.settings.ReloadCheck) == 0 {
@@ -34,13 +35,8 @@ func (s *start) check(is *situation, who *identity, m *made) steps.Step[*made] {
 		if err == nil || !errors.As(err, &failed) {
 			return m, err
 		}
-		good := history.LastGood()
-		s.refuse(ctx, is, m, good, failed)
-		if good == nil {
-			return nil, fmt.Errorf("%w; no set of extensions has passed it before, so there is none to start with: mend the extension", err)
-		}
-		s.warn(fmt.Sprintf("%v; starting with generation %d, the last that passed", err, good.Number))
-		return s.fallBack(ctx, is, good)
+		s.refuse(ctx, is, m, history.LastGood(), failed)
+		return s.fallBack(ctx, is, history, err)
 	}}
 }
 
@@ -97,14 +93,69 @@ func (s *start) refuse(ctx context.Context, is *situation, m *made, good *state.
 	}
 }
 
-// fallBack opens and stages the extensions of a generation that was good.
-func (s *start) fallBack(ctx context.Context, is *situation, good *state.Generation) (*made, error) {
-	// Staging has used the carried mounts of the first view up.
-	v, err := s.survey(is).Do(ctx)
+// maxFallBack bounds how many earlier sets a start tries to have.
+const maxFallBack = 10
+
+// fallBack makes the last set that passed the check, or where that cannot be had any
+// more, the one before. why is what the check said of the newest.
+func (s *start) fallBack(ctx context.Context, is *situation, history state.History, why error) (*made, error) {
+	good, err := s.goodSets(history)
+	if err != nil {
+		return nil, errors.Join(why, err)
+	}
+	if len(good) == 0 {
+		return nil, fmt.Errorf("%w; no set of extensions has passed it before, so there is none to start with: mend the extension", why)
+	}
+	var lost []error
+	for i := range good {
+		m, err := s.makeAgain(ctx, is, &good[i])
+		if err == nil {
+			s.warn(fmt.Sprintf("%v; starting with generation %d, the last that passed%s", why, good[i].Number, exceptFor(lost)))
+			return m, nil
+		}
+		if extension.Shortage(err) || ctx.Err() != nil {
+			return nil, fmt.Errorf("%w; start with generation %d: %w", why, good[i].Number, err)
+		}
+		lost = append(lost, fmt.Errorf("generation %d: %w", good[i].Number, err))
+	}
+	return nil, fmt.Errorf("%w; of what passed it before nothing can be had any more (%w): mend the extension, or install what is gone again", why, errors.Join(lost...))
+}
+
+// exceptFor names the generations that could not be had.
+func exceptFor(lost []error) string {
+	if len(lost) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and can be had (not %v)", errors.Join(lost...))
+}
+
+// goodSets are the generations that passed the checks, the last one first, each set of
+// extensions once. One that has something in it which was held or refused since is not
+// among them.
+func (s *start) goodSets(history state.History) (good []state.Generation, err error) {
+	memory, err := s.lock.Memory()
 	if err != nil {
 		return nil, err
 	}
-	picked, err := nsmount.Do(ctx, s.host, func() ([]*extension.Picked, error) { return pickTrusted(*good, is.flags.AnyPath) })
+	for _, g := range slices.Backward(history) {
+		same := func(o state.Generation) bool {
+			return slices.EqualFunc(o.Extensions, g.Extensions, func(a, b state.Extension) bool { return a.Identity == b.Identity && a.Path == b.Path })
+		}
+		if g.Good && !unwanted(&g, memory) && !slices.ContainsFunc(good, same) && len(good) < maxFallBack {
+			good = append(good, g)
+		}
+	}
+	return good, nil
+}
+
+// makeAgain opens and stages the extensions of an earlier generation.
+func (s *start) makeAgain(ctx context.Context, is *situation, g *state.Generation) (*made, error) {
+	picked, err := nsmount.Do(ctx, s.host, func() ([]*extension.Picked, error) { return pickTrusted(*g, is.flags.AnyPath) })
+	if err != nil {
+		return nil, err
+	}
+	// Staging has used the carried mounts of the view before up.
+	v, err := s.survey(is).Do(ctx)
 	if err != nil {
 		return nil, err
 	}
