@@ -1,6 +1,7 @@
 package reload
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,8 +28,8 @@ type CommandError struct {
 	Setting string // "ReloadCheck=", "ReloadCommand=", "ReloadVerify="
 	File    string
 	Line    int
-	Argv    []string
-	Output  string // with what a terminal would act on escaped
+	Argv    []string // as written: a variable may be a secret
+	Output  string   // with what a terminal would act on escaped; of much the beginning and the end
 	Err     error
 }
 
@@ -75,7 +76,7 @@ func runCommands(ctx context.Context, setting string, lines []settings.Command, 
 			// No word on the command: we were told to end.
 			return fmt.Errorf("%s:%d: %s%s: %w", c.File, c.Line, setting, argv[0], context.Cause(ctx))
 		}
-		failed := &CommandError{Setting: setting, File: c.File, Line: c.Line, Argv: argv, Output: printable(strings.TrimSpace(string(res.Output))), Err: err}
+		failed := &CommandError{Setting: setting, File: c.File, Line: c.Line, Argv: c.Argv, Output: shown(res), Err: err}
 		if c.IgnoreFailure && itsOwn(err) {
 			warn(failed.Error() + " (ignored)")
 			continue
@@ -83,6 +84,23 @@ func runCommands(ctx context.Context, setting string, lines []settings.Command, 
 		return failed
 	}
 	return nil
+}
+
+// maxShown bounds what is said of the output of a command: it goes into messages, into
+// the journal, and is remembered with a refusal.
+const maxShown = 4 << 10
+
+// shown is what is said of the output of a command.
+func shown(res service.Result) string {
+	out := bytes.TrimSpace(res.Output)
+	if len(out) <= maxShown && !res.Truncated {
+		return printable(string(out))
+	}
+	const half = maxShown / 2
+	if res.Truncated { // the end is not known
+		return printable(string(out[:min(len(out), maxShown)])) + "\n[more was printed]"
+	}
+	return fmt.Sprintf("%s\n[%d bytes left out]\n%s", printable(string(out[:half])), len(out)-2*half, printable(string(out[len(out)-half:])))
 }
 
 // printable escapes all but text, line ends and tabs: what a command prints comes

@@ -636,6 +636,27 @@ func TestOutputIsEscaped(t *testing.T) {
 	}
 }
 
+// TestMuchOutput: of what a check prints the beginning and the end are said and
+// remembered, and the command is named as it was written, whatever is in the variables.
+func TestMuchOutput(t *testing.T) {
+	b := newBed(t)
+	t.Setenv("RELOADTEST_SECRET", "swordfish")
+	b.write(`ReloadCheck=/bin/sh -c "read v </etc/extexec-test; test $$v = 1 || { echo first; head -c 20000 /dev/zero; echo; echo last; false; }" $RELOADTEST_SECRET`)
+	b.conf("1.5", "1\n")
+	b.start()
+	b.conf("2", "2\n")
+	b.fails(Unchanged, Options{}, ": first\n", "\nlast", "bytes left out", "$RELOADTEST_SECRET")
+	_, err := b.reload(Options{Force: true})
+	if len(err.Error()) > 5*maxShown || strings.Contains(err.Error(), "swordfish") {
+		t.Errorf("%d bytes: %.300s", len(err.Error()), err)
+	}
+	b.write(`ReloadCheck=/bin/sh -c "head -c 200000 /dev/zero | tr '[:cntrl:]' x; false"`)
+	_, err = b.reload(Options{Force: true})
+	if len(err.Error()) > 2*maxShown || !strings.HasSuffix(err.Error(), "x\n[more was printed]; nothing was changed") {
+		t.Errorf("%d bytes: %.300s", len(err.Error()), err)
+	}
+}
+
 // newBedIn is the same bed for a second service under another name, as a restart
 // would be: what is remembered is remembered by name, so that is copied.
 func newBedIn(b *bed) *bed {

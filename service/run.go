@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strings"
 	"syscall"
 
 	"github.com/extexec/extexec/service/credential"
@@ -70,9 +69,17 @@ type ExitError struct {
 
 func (e *ExitError) Error() string {
 	if e.Signal != 0 {
-		return fmt.Sprintf("run %q: killed by %s", strings.Join(e.Argv, " "), unix.SignalName(e.Signal))
+		return fmt.Sprintf("run %q: killed by %s", program(e.Argv), unix.SignalName(e.Signal))
 	}
-	return fmt.Sprintf("run %q: exit status %d", strings.Join(e.Argv, " "), e.Code)
+	return fmt.Sprintf("run %q: exit status %d", program(e.Argv), e.Code)
+}
+
+// program is what messages name of a command: its arguments may be secrets.
+func program(argv []string) string {
+	if len(argv) == 0 {
+		return ""
+	}
+	return argv[0]
 }
 
 // A StartError says that a command was not executed, and what could not be had
@@ -86,7 +93,7 @@ type StartError struct {
 }
 
 func (e *StartError) Error() string {
-	return fmt.Sprintf("run %q in the place of process %d: %s: %v%s", strings.Join(e.Argv, " "), e.PID, e.Step, e.Err, e.remedy())
+	return fmt.Sprintf("run %q in the place of process %d: %s: %v%s", program(e.Argv), e.PID, e.Step, e.Err, e.remedy())
 }
 
 func (e *StartError) Unwrap() error { return e.Err }
@@ -120,7 +127,7 @@ func (e *StartError) remedy() string {
 // or one of its capabilities cannot be had, the command does not run.
 func Run(ctx context.Context, in Place, c Command) (Result, error) {
 	if err := ctx.Err(); err != nil {
-		return Result{}, fmt.Errorf("run %q: %w", strings.Join(c.Argv, " "), err)
+		return Result{}, fmt.Errorf("run %q: %w", program(c.Argv), err)
 	}
 	type outcome struct {
 		result Result
@@ -158,7 +165,7 @@ func run(ctx context.Context, in Place, c Command) (Result, error) {
 	state, err := s.outcome()
 	if err = errors.Join(waitErr, err); err != nil {
 		if cause := ctx.Err(); cause != nil {
-			return result, fmt.Errorf("run %q: %w", strings.Join(c.Argv, " "), cause)
+			return result, fmt.Errorf("run %q: %w", program(c.Argv), cause)
 		}
 		return result, startError(in, c, err)
 	}
@@ -171,7 +178,7 @@ func (r Result) ended(ctx context.Context, c Command, state syscall.WaitStatus) 
 		r.Signal = state.Signal()
 	}
 	if err := ctx.Err(); err != nil && r.Signal == unix.SIGKILL {
-		return r, fmt.Errorf("run %q: %w", strings.Join(c.Argv, " "), err)
+		return r, fmt.Errorf("run %q: %w", program(c.Argv), err)
 	}
 	if r.Code != 0 {
 		return r, &ExitError{Argv: c.Argv, Code: r.Code, Signal: r.Signal}
