@@ -33,11 +33,11 @@ func (o *Opened) openImage(ctx context.Context, opt OpenOptions) error {
 	if err := complete(f); err != nil {
 		return err
 	}
-	identity, _, err := identify(f, o.Path, settings.Image)
+	found, err := identify(f, o.Path, settings.Image)
 	if err != nil {
 		return err
 	}
-	if identity != o.Identity {
+	if found.identity != o.Identity {
 		return errReplaced
 	}
 	if o.image, err = image.Open(ctx, f, o.Path, opt.image(o.Picked)); err != nil {

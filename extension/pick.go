@@ -43,6 +43,11 @@ type Picked struct {
 	// the last change: a rename is no change.
 	Identity string
 
+	// Changed is when the file of an image was last changed in any way, for one whose
+	// identity does not say it: it may have been written over and given its old time of
+	// modification. A rename is a change, too.
+	Changed string
+
 	// Entry is the entry of a versioned directory that it is; nil for one that is
 	// in none.
 	Entry *vdir.Version
@@ -97,7 +102,8 @@ func Pick(ref settings.Ref, o PickOptions) (*Picked, error) {
 	c := result.Picked()
 	picked := &Picked{
 		Ref: ref, Kind: ref.Kind, Path: c.Path, Name: filepath.Base(c.Path), Version: c.Version, Arch: c.Arch,
-		Identity: p.seen[c.Path].identity, Warnings: append(p.warnings, result.Warnings...), file: p.seen[c.Path].inode,
+		Identity: p.seen[c.Path].identity, Changed: p.seen[c.Path].changed,
+		Warnings: append(p.warnings, result.Warnings...), file: p.seen[c.Path].inode,
 	}
 	if ref.Kind == settings.Image {
 		picked.Name = release.ImageName(picked.Name)
@@ -165,9 +171,10 @@ type picker struct {
 	warnings []string
 }
 
+// pinned is what was found of a candidate.
 type pinned struct {
-	identity string
-	inode    inode
+	identity, changed string
+	inode             inode
 }
 
 // inode tells one file from another while both exist.
@@ -190,7 +197,7 @@ func (p *picker) passOver(c *vpick.Candidate, f *os.File) (why string, err error
 		p.spent = true
 		return "has no tries left", nil
 	}
-	identity, inode, err := identify(f, c.Path, p.ref.Kind)
+	found, err := identify(f, c.Path, p.ref.Kind)
 	if vpick.Shortage(err) {
 		return "", fmt.Errorf("look at %q: %w", c.Path, err)
 	}
@@ -199,14 +206,14 @@ func (p *picker) passOver(c *vpick.Candidate, f *os.File) (why string, err error
 		p.warnings = append(p.warnings, fmt.Sprintf("%q is passed over: it %s", c.Path, why))
 		return why, nil
 	}
-	p.seen[c.Path] = pinned{identity: identity, inode: inode}
+	p.seen[c.Path] = found
 	if p.options.Refused != nil {
-		if why, refused := p.options.Refused(identity); refused {
+		if why, refused := p.options.Refused(found.identity); refused {
 			return cmp.Or(why, "was refused before"), nil
 		}
 	}
 	if p.options.Held != nil {
-		if why, held := p.options.Held(c.Version, identity); held {
+		if why, held := p.options.Held(c.Version, found.identity); held {
 			return cmp.Or(why, "is held"), nil
 		}
 	}
@@ -215,28 +222,47 @@ func (p *picker) passOver(c *vpick.Candidate, f *os.File) (why string, err error
 
 // identify gives the identity of an open file, which may be an O_PATH
 // descriptor; path is where it is.
-func identify(f *os.File, path string, k settings.Kind) (string, inode, error) {
+func identify(f *os.File, path string, k settings.Kind) (pinned, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
-		return "", inode{}, os.NewSyscallError("statx", err)
+		return pinned{}, os.NewSyscallError("statx", err)
 	}
-	in := inode{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino}
+	found := pinned{inode: inode{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino}}
 	if k == settings.Directory {
 		fingerprint, err := layers.Fingerprint(f)
-		return "dir:" + fingerprint, in, err
+		found.identity = "dir:" + fingerprint
+		return found, err
 	}
 	// An image with verity data is the same wherever it lies. Whether it has the
 	// root hash that it claims is seen when it is opened, which never happens
 	// without: a false claim leaves what is there.
 	root, err := rootHash(f, path)
 	if root != nil || err != nil {
-		return fmt.Sprintf("verity:%x", root), in, err
+		found.identity = fmt.Sprintf("verity:%x", root)
+		return found, err
 	}
 	// Not the time of the last change: a rename, such as that of a counter of tries, is one. When it was made tells
 	// it from a later file that got its number; 0 where the file system has no
 	// such time.
-	return fmt.Sprintf("file:%d:%d,%d,%d,%d.%09d,%d.%09d", st.Dev_major, st.Dev_minor, st.Ino, st.Size,
-		st.Mtime.Sec, st.Mtime.Nsec, st.Btime.Sec, st.Btime.Nsec), in, nil
+	found.identity = fmt.Sprintf("file:%d:%d,%d,%d,%d.%09d,%d.%09d", st.Dev_major, st.Dev_minor, st.Ino, st.Size,
+		st.Mtime.Sec, st.Mtime.Nsec, st.Btime.Sec, st.Btime.Nsec)
+	found.changed = changeTime(&st)
+	return found, nil
+}
+
+func changeTime(st *unix.Statx_t) string { return fmt.Sprintf("%d.%09d", st.Ctime.Sec, st.Ctime.Nsec) }
+
+// Renamed is what Changed is once the extension has been renamed to path; "" where that
+// cannot be told, or means nothing.
+func (p *Picked) Renamed(path string) (changed string) {
+	var st unix.Statx_t
+	if p.Changed == "" || unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS, &st) != nil {
+		return ""
+	}
+	if (inode{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino}) != p.file {
+		return ""
+	}
+	return changeTime(&st)
 }
 
 // missing says whether a failed pick means that there is nothing: no source, or

@@ -21,11 +21,16 @@ const (
 func attemptOf(picked []*extension.Picked) []state.Extension {
 	var list []state.Extension
 	for _, p := range picked {
-		list = append(list, state.Extension{
-			Ref: p.Ref.String(), Kind: p.Kind.String(), Name: p.Name, Version: p.Version, Path: p.Path, Identity: p.Identity,
-		})
+		list = append(list, extensionOf(p))
 	}
 	return list
+}
+
+// extensionOf is what is known of an extension before it is opened.
+func extensionOf(p *extension.Picked) state.Extension {
+	return state.Extension{
+		Ref: p.Ref.String(), Kind: p.Kind.String(), Name: p.Name, Version: p.Version, Path: p.Path, Identity: p.Identity, Changed: p.Changed,
+	}
 }
 
 // remember writes into the history what did not come to stay. That it cannot is no

@@ -19,8 +19,7 @@ func (d Difference) None() bool {
 	return len(d.Added)+len(d.Removed)+len(d.Changed) == 0 && !d.Reordered
 }
 
-// Compare holds what is picked, in layer order, against a generation. Two
-// extensions are the same when their identities are. It is pure.
+// Compare holds what is picked, in layer order, against a generation. It is pure.
 func Compare(current state.Generation, picked []*extension.Picked) Difference {
 	var d Difference
 	old := map[string]state.Extension{} // by ref
@@ -37,7 +36,7 @@ func Compare(current state.Generation, picked []*extension.Picked) Difference {
 		switch {
 		case !ok:
 			d.Added = append(d.Added, p.Path)
-		case e.Identity != p.Identity:
+		case !same(e, p):
 			d.Changed = append(d.Changed, p.Path)
 		}
 		delete(old, p.Ref.String())
@@ -49,4 +48,10 @@ func Compare(current state.Generation, picked []*extension.Picked) Difference {
 	}
 	d.Reordered = len(d.Added)+len(d.Removed)+len(d.Changed) == 0 && !slices.Equal(had, have)
 	return d
+}
+
+// same tells whether a recorded extension is what was picked now.
+func same(e state.Extension, p *extension.Picked) bool {
+	x := extensionOf(p)
+	return e.Same(&x)
 }

@@ -95,6 +95,14 @@ type PlannedExtension struct {
 	Name     string `json:"name"`
 	Version  string `json:"version,omitempty"`
 	Identity string `json:"identity"`
+	// Changed is when its file was last changed, where the identity does not say that.
+	Changed string `json:"changed,omitempty"`
+}
+
+// same tells whether two are the same, see [state.Extension.Same].
+func (e *PlannedExtension) same(o *PlannedExtension) bool {
+	x := state.Extension{Path: e.Path, Identity: e.Identity, Changed: e.Changed}
+	return x.Same(&state.Extension{Path: o.Path, Identity: o.Identity, Changed: o.Changed})
 }
 
 // PlannedCandidate is a version that a ref could mean.
@@ -334,7 +342,7 @@ func (p *planner) refs(is *situation, picked []*extension.Picked) {
 }
 
 func (r *PlannedRef) pick(p *extension.Picked) {
-	r.Picked = &PlannedExtension{Path: p.Path, Name: p.Name, Version: p.Version, Identity: p.Identity}
+	r.Picked = &PlannedExtension{Path: p.Path, Name: p.Name, Version: p.Version, Identity: p.Identity, Changed: p.Changed}
 	for _, c := range p.Candidates {
 		r.Candidates = append(r.Candidates, PlannedCandidate{Path: c.Path, Version: c.Version, Why: c.Why})
 	}
@@ -348,7 +356,7 @@ func (r *PlannedRef) judge() {
 		r.State = RefGone
 	case r.Now == nil:
 		r.State = RefNew
-	case r.Picked.Identity == r.Now.Identity:
+	case r.Picked.same(r.Now):
 		r.State = RefSame
 	case r.Picked.Path == r.Now.Path:
 		r.State = RefChanged
@@ -358,5 +366,5 @@ func (r *PlannedRef) judge() {
 }
 
 func plannedOf(e *state.Extension) *PlannedExtension {
-	return &PlannedExtension{Path: e.Path, Name: e.Name, Version: e.Version, Identity: e.Identity}
+	return &PlannedExtension{Path: e.Path, Name: e.Name, Version: e.Version, Identity: e.Identity, Changed: e.Changed}
 }

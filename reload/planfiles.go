@@ -258,7 +258,7 @@ func (f *filePlanner) before(s *hierarchy.Survey, current state.Generation) (*st
 			continue
 		}
 		opened := f.live[e.Identity]
-		if opened == nil {
+		if opened == nil || !same(e, opened.Picked) {
 			f.note("%q is no longer what generation %d has of it: %s is compared with what the service sees", e.Path, current.Number, s.Path)
 			return nil, b.Close()
 		}

@@ -119,10 +119,8 @@ func carryOn(g *state.Generation, current state.Generation) {
 func generationOf(is *situation, source hierarchy.Source, trigger string, all *opened, l *layers, staged []*hierarchy.Staged) state.Generation {
 	g := state.Generation{Number: source.Generation, Serial: source.Serial, Time: time.Now().UTC(), Outcome: state.OutcomeCommitted, Trigger: trigger, Good: true}
 	for _, e := range all.extensions {
-		x := state.Extension{
-			Ref: e.Ref.String(), Kind: e.Kind.String(), Name: e.Name, Version: e.Version,
-			Path: e.Path, Identity: e.Identity, Verified: e.Info.Verified, Hierarchies: l.gives[e],
-		}
+		x := extensionOf(e.Picked)
+		x.Verified, x.Hierarchies = e.Info.Verified, l.gives[e]
 		for _, c := range e.Classes {
 			x.Class = append(x.Class, c.String())
 		}

@@ -1,13 +1,16 @@
 package reload
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/service"
@@ -85,6 +88,64 @@ func (b *bed) readOnlyOpt() {
 		}
 	}
 	b.t.Cleanup(func() { _ = exec.Command("umount", "--lazy", "/opt").Run() })
+}
+
+// TestWrittenOverInPlace: an image that is written over, and has its old size and time of
+// modification again, is another one; one that is renamed is not.
+func TestWrittenOverInPlace(t *testing.T) {
+	b := newBed(t)
+	image := func(text string) []byte {
+		t.Helper()
+		top := b.dir + "/tree"
+		for file, content := range map[string]string{"usr/lib/extension-release.d/extension-release.web": "ID=_any\n", "usr/extexec-web": text} {
+			if err := os.MkdirAll(filepath.Dir(top+"/"+file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(top+"/"+file, []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := exec.Command("mkfs.erofs", "--quiet", "-T0", "-U00000000-0000-0000-0000-000000000001", b.dir+"/made", top).CombinedOutput()
+		if err != nil {
+			t.Fatalf("mkfs.erofs: %v: %s", err, out)
+		}
+		made, err := os.ReadFile(b.dir + "/made")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	when := time.Unix(1e9, 0)
+	install := func(name, text string) { // opens what is there without removing it
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(b.dir+"/web.v", 0o755), os.WriteFile(b.dir+"/web.v/"+name, image(text), 0o644), os.Chtimes(b.dir+"/web.v/"+name, when, when)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload := func(exchanged bool, generation uint64) {
+		t.Helper()
+		res, err := b.reload(Options{IfChanged: true})
+		if err != nil || res.Exchanged != exchanged || res.Generation.Number != generation {
+			t.Fatalf("%+v, error %v; want generation %d, exchanged: %v", res, err, generation, exchanged)
+		}
+	}
+	install("web_1+3.raw", "one")
+	b.write("ExtensionImages="+b.dir+"/web.v", "CountTries=yes")
+	b.start()
+	reload(false, 1) // which takes the counter off
+	b.wantEtc("1")
+	reload(false, 1)
+	install("web_1.raw", "two")
+	reload(true, 2)
+	if got := b.svc.Read("/usr/extexec-web"); got != "two" {
+		t.Errorf("the service sees %q", got)
+	}
+	reload(false, 2)
+	if err := os.Rename(b.dir+"/web.v/web_1.raw", b.dir+"/web.v/web_1+2-1.raw"); err != nil {
+		t.Fatal(err)
+	}
+	reload(false, 2)
+	reload(false, 2)
 }
 
 // TestFailedStartLeavesNothing: a name whose start failed is as if it had never been.

@@ -27,7 +27,7 @@ func (s *start) check(is *situation, who *identity, m *made) steps.Step[*made] {
 		if err != nil {
 			return nil, err
 		}
-		if history.KnownGood(identities(m.all)) {
+		if history.KnownGood(attemptOf(m.all.picked())) {
 			return m, nil
 		}
 		err = s.rehearse(ctx, is, who, m)
@@ -38,14 +38,6 @@ func (s *start) check(is *situation, who *identity, m *made) steps.Step[*made] {
 		s.refuse(ctx, is, m, history.LastGood(), failed)
 		return s.fallBack(ctx, is, history, err)
 	}}
-}
-
-func identities(all *opened) []string {
-	var list []string
-	for _, e := range all.extensions {
-		list = append(list, e.Identity)
-	}
-	return list
 }
 
 // rehearse runs the check in a copy of our own namespace, as the user that the

@@ -39,6 +39,7 @@ func take(ctx context.Context, host *nsmount.Namespace, all *opened, known []str
 			continue
 		}
 		if e.Path = tries[i].path; tries[i].taken {
+			e.Changed = tries[i].changed
 			taken = append(taken, e)
 		}
 	}
@@ -57,16 +58,18 @@ func newIn(all *opened, known []string) (fresh []*extension.Opened) {
 
 // tried is what a try came to.
 type tried struct {
-	path  string
-	taken bool
-	err   error
+	path, changed string // where it is afterwards, see [extension.Picked]
+	taken         bool
+	err           error
 }
 
 func tryOf(p *extension.Picked) (t tried) {
 	if p.Entry == nil {
 		return tried{path: p.Path}
 	}
-	t.path, t.taken, t.err = p.Entry.Try()
+	if t.path, t.taken, t.err = p.Entry.Try(); t.taken {
+		t.changed = p.Renamed(t.path)
+	}
 	return t
 }
 
@@ -131,13 +134,13 @@ func (t *transaction) good(ctx context.Context, is *situation, r *state.Record, 
 	}
 	ctx, cancel := shortly(ctx)
 	defer cancel()
-	paths, err := nsmount.Do(ctx, t.host, func() (map[string]string, error) { return takeCountersOff(live) })
+	names, err := nsmount.Do(ctx, t.host, func() (map[string]tried, error) { return takeCountersOff(live) })
 	t.warnOf("take the counter of tries off", err)
 	renamed := false
 	for i := range r.Current.Extensions {
 		e := &r.Current.Extensions[i]
-		if path := paths[e.Identity]; path != "" && path != e.Path {
-			e.Path, renamed = path, true
+		if now := names[e.Identity]; now.path != "" {
+			e.Path, e.Changed, renamed = now.path, now.changed, true
 		}
 	}
 	if renamed {
@@ -145,23 +148,22 @@ func (t *transaction) good(ctx context.Context, is *situation, r *state.Record, 
 	}
 }
 
-// takeCountersOff returns the paths afterwards, by identity. Must run in the host
-// view.
-func takeCountersOff(live []*extension.Picked) (paths map[string]string, err error) {
-	paths = map[string]string{}
+// takeCountersOff returns the new names, by identity. Must run in the host view.
+func takeCountersOff(live []*extension.Picked) (names map[string]tried, err error) {
+	names = map[string]tried{}
 	var errs []error
 	for _, p := range live {
 		if p.Entry == nil {
 			continue
 		}
 		path, err := p.Entry.Good()
-		if err == nil {
-			paths[p.Identity] = path
+		if err == nil && path != p.Path {
+			names[p.Identity] = tried{path: path, changed: p.Renamed(path)}
 		}
 		errs = append(errs, err)
 	}
 	// One that fails leaves the others as they are.
-	return paths, errors.Join(errs...)
+	return names, errors.Join(errs...)
 }
 
 // count takes the tries of a start. They come off the names when a reload finds the

@@ -220,6 +220,8 @@ func (p *parser) extension(e *Extension) {
 			e.Class = p.texts()
 		case "identity":
 			e.Identity = p.text()
+		case "changed":
+			e.Changed = p.text()
 		case "verified":
 			e.Verified = p.text()
 		case "hierarchies":

@@ -107,6 +107,7 @@ func (w *writer) extension(e *Extension) {
 	w.text("path", e.Path)
 	w.optTexts("class", e.Class)
 	w.text("identity", e.Identity)
+	w.optText("changed", e.Changed)
 	w.optText("verified", e.Verified)
 	w.optTexts("hierarchies", e.Hierarchies)
 }

@@ -27,9 +27,9 @@ func (h History) LastGood() *Generation {
 
 // KnownGood says whether exactly these extensions, in this layer order, were a
 // generation that passed its checks.
-func (h History) KnownGood(identities []string) bool {
+func (h History) KnownGood(extensions []Extension) bool {
 	return slices.ContainsFunc(h, func(g Generation) bool {
-		return g.Good && slices.Equal(g.Identities(), identities)
+		return g.Good && slices.EqualFunc(g.Extensions, extensions, func(a, b Extension) bool { return a.Same(&b) })
 	})
 }
 

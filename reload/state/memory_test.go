@@ -118,23 +118,31 @@ func TestKnownGood(t *testing.T) {
 	two := generation(3)
 	two.Extensions = append(two.Extensions, Extension{Identity: "dir:top"})
 	h := History{generation(1), bad, two}
-	three := two.Identities()
+	three := two.Extensions
+	again := func(changed string) []Extension {
+		e := slices.Clone(three)
+		e[len(e)-1].Changed = changed
+		return e
+	}
+	h[2].Extensions = again("1.5")
 	for _, c := range []struct {
-		identities []string
+		extensions []Extension
 		want       bool
 	}{
-		{h[0].Identities(), true},
-		{bad.Identities(), false},
+		{h[0].Extensions, true},
+		{bad.Extensions, false},
 		{three, true},
-		{[]string{three[1], three[0]}, false},
+		{[]Extension{three[1], three[0]}, false},
 		{three[:1], false},
 		{nil, false},
+		{again("1.5"), true},
+		{again("1.6"), false}, // written over in place
 	} {
-		if got := h.KnownGood(c.identities); got != c.want {
-			t.Errorf("%q: %v", c.identities, got)
+		if got := h.KnownGood(c.extensions); got != c.want {
+			t.Errorf("%+v: %v", c.extensions, got)
 		}
 	}
-	if !slices.Equal(h.LastGood().Identities(), three) {
+	if !slices.Equal(h.LastGood().Identities(), two.Identities()) {
 		t.Errorf("last good %v", h.LastGood())
 	}
 }

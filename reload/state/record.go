@@ -103,10 +103,20 @@ type Extension struct {
 	Path     string   `json:"path"`              // what was picked, in the host view
 	Class    []string `json:"class,omitempty"`   // "sysext", "confext"
 	Identity string   `json:"identity"`          // equal means the same extension
+	// Changed is when its file was last changed, where the identity does not say that.
+	Changed string `json:"changed,omitempty"`
 	// Verified is how its contents were verified; "" where they were not.
 	Verified string `json:"verified,omitempty"`
 	// Hierarchies are those that it gives a layer to.
 	Hierarchies []string `json:"hierarchies,omitempty"`
+}
+
+// Same tells whether two are the same extension. Of what has the same identity and the
+// same path, but was changed, nobody can tell, so it is another; of what was renamed, the
+// rename was the change.
+func (e *Extension) Same(o *Extension) bool {
+	changed := e.Path == o.Path && e.Changed != "" && o.Changed != "" && e.Changed != o.Changed
+	return e.Identity == o.Identity && !changed
 }
 
 // A Hierarchy is what a generation made of one hierarchy.

@@ -42,6 +42,8 @@ type Found struct {
 	Path     string `json:"path"`
 	Version  string `json:"version,omitempty"`
 	Identity string `json:"identity"`
+	// Changed is when its file was last changed, where the identity does not say that.
+	Changed string `json:"changed,omitempty"`
 }
 
 // A DiskState says what a reload would find of an extension.
@@ -118,7 +120,7 @@ func (e *Extension) find(m *state.Memory, r *state.Record) {
 	case p == nil:
 		e.Disk, e.Why = Gone, "nothing is there, and the ref may be missing"
 	default:
-		e.Found = &Found{Path: p.Path, Version: p.Version, Identity: p.Identity}
+		e.Found = &Found{Path: p.Path, Version: p.Version, Identity: p.Identity, Changed: p.Changed}
 		e.Disk = e.judge(r)
 		e.passedOver(p.Candidates)
 	}
@@ -155,7 +157,7 @@ func (e *Extension) judge(r *state.Record) DiskState {
 		return Same
 	case e.Recorded == nil:
 		return New
-	case e.Recorded.Identity == e.Found.Identity:
+	case e.Recorded.Same(&state.Extension{Path: e.Found.Path, Identity: e.Found.Identity, Changed: e.Found.Changed}):
 		return Same
 	case e.Recorded.Path == e.Found.Path:
 		return Changed
