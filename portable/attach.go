@@ -21,13 +21,14 @@ type Request struct {
 	Extensions []string
 	Prefixes   []string // of units; none is the base's name
 	Profile    string   // "" is "default"
-	Copy       string   // "", "copy", "symlink", as portablectl has them
+	Copy       string   // "", "copy", "symlink", "mixed", as portablectl has them
 
 	Runtime  bool // until the next boot
 	Force    bool // over units that are there, and for extensions whose release file has another name
 	NoReload bool // systemd is not told
 	Now      bool // start or stop, too
 	Enable   bool // or disable
+	Clean    bool // of Detach: remove state, cache, logs and so on of the units, too
 	DryRun   bool
 }
 
@@ -71,21 +72,18 @@ func (h Host) attach(ctx context.Context, r Request, old *attachment) (result *R
 	if err := h.mayAttach(ctx, found, r, old); err != nil {
 		return nil, err
 	}
-	e := &edit{dir: h.attachedDir(r.Runtime)}
-	w := &writer{base: images[0], extensions: images[1:], facts: h.factsOf(images[1:])}
-	if err := h.plan(e, w, found, r, old); err != nil {
-		return nil, err
-	}
-	result = &Result{Changes: e.all(), Units: names(found), Notes: w.notes}
-	if r.DryRun {
-		return result, nil
-	}
 	j, err := h.jobs(ctx, found, r, old)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.sweep(); err != nil {
-		return nil, fmt.Errorf("attach %q: remove what an earlier call left: %w", r.Base, err)
+	e := &edit{dir: h.attachedDir(r.Runtime)}
+	notes, err := h.plan(e, images, found, r, old, len(j.running) > 0)
+	if err != nil {
+		return nil, err
+	}
+	result = &Result{Changes: e.all(), Units: names(found), Notes: notes}
+	if r.DryRun {
+		return result, nil
 	}
 	if err := h.commit(ctx, e, j); err != nil {
 		return nil, fmt.Errorf("attach %q: %w", r.Base, err)
@@ -167,8 +165,10 @@ func (h Host) mayAttach(ctx context.Context, found []UnitFile, r Request, old *a
 				return fmt.Errorf("attach unit %q: %q is there already: reattach or detach what it is of, or give --force", u.Name, p)
 			}
 		}
-		if p := filepath.Join(h.attachedDir(r.Runtime), u.Name+".d"); exists(p) {
-			return fmt.Errorf("attach unit %q: %q is left over from an earlier attach: detach that, or give --force", u.Name, p)
+		for _, runtime := range []bool{false, true} {
+			if p := filepath.Join(h.attachedDir(runtime), u.Name+".d"); exists(p) {
+				return fmt.Errorf("attach unit %q: %q is left over from an earlier attach: detach that, or give --force", u.Name, p)
+			}
 		}
 		if h.Manager == nil {
 			continue
@@ -199,56 +199,60 @@ func (h Host) factsOf(extensions []*Image) lint.Facts {
 	return f
 }
 
-// plan says what changes.
-func (h Host) plan(e *edit, w *writer, found []UnitFile, r Request, old *attachment) error {
+// plan says what changes. running says that units of old will not have been stopped.
+func (h Host) plan(e *edit, images []*Image, found []UnitFile, r Request, old *attachment, running bool) (notes []string, err error) {
 	profile := r.Profile
 	if profile == "" {
 		profile = "default"
 	}
 	files, err := h.profileFiles(profile)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	w.profile = map[string][]byte{}
+	others, err := h.othersThan(old)
+	if err != nil {
+		return nil, err
+	}
+	var leaving Marker
+	if old != nil {
+		leaving = old.Marker
+	}
+	if e.shelf, err = h.place(images, r, leaving, others, running && !r.Now); err != nil {
+		return nil, err
+	}
+	w := &writer{base: images[0], extensions: images[1:], facts: h.factsOf(images[1:]), profile: map[string][]byte{}}
 	for kind, file := range files {
 		if w.profile[kind], err = readBounded(file); err != nil {
-			return fmt.Errorf("read profile %q: %w", profile, err)
+			return nil, fmt.Errorf("read profile %q: %w", profile, err)
 		}
 	}
 	gone := map[string]bool{}
 	if old != nil {
 		if err := e.remove(old.Units); err != nil {
-			return err
-		}
-		if err := h.unlinkOld(e, w, old); err != nil {
-			return err
+			return nil, err
 		}
 		for _, c := range e.changes {
 			gone[c.Path] = true
 		}
+		w.notes = stays(e.shelf.clearOf(leaving, append(others, w.marker()), running && !r.Now))
 	}
 	if !exists(e.dir) {
 		e.changes = append(e.changes, Change{Type: "mkdir", Path: e.dir})
 	}
 	for _, u := range found {
 		if err := e.add(w, u, files[path.Ext(u.Name)], r, gone); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	e.linkImages(h.linkDir(r.Runtime), w.marker())
-	return nil
+	return w.notes, nil
 }
 
-// unlinkOld takes the links of the images away that the new units do not have.
-func (h Host) unlinkOld(e *edit, w *writer, old *attachment) error {
-	all, err := h.attachments()
-	if err != nil {
-		return err
+// stays says which copies are not removed.
+func stays(kept []string) (notes []string) {
+	for _, p := range kept {
+		notes = append(notes, fmt.Sprintf("%q stays, since units run that use it: remove it once they have stopped", p))
 	}
-	others := slices.DeleteFunc(all, func(a *attachment) bool { return a.Runtime == old.Runtime && a.Marker.exactly(old.Marker) })
-	others = append(others, &attachment{Marker: w.marker()})
-	e.unlinkImages(h.linkDir(old.Runtime), old.Marker, others)
-	return nil
+	return notes
 }
 
 // add puts one unit into the directory. gone are the paths that are not there any more
@@ -294,6 +298,7 @@ func (h Host) jobs(ctx context.Context, found []UnitFile, r Request, old *attach
 	if err != nil {
 		return j, err
 	}
+	j.running = running
 	for _, u := range found {
 		if strings.Contains(u.Name, "@.") {
 			continue // a template is neither started nor enabled

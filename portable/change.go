@@ -25,11 +25,11 @@ type Change struct {
 type edit struct {
 	dir     string
 	changes []Change // in that directory, in order
-	links   []Change // elsewhere, afterwards
+	shelf   *shelf   // what changes beside it
 }
 
 // all are the changes as they are shown.
-func (e *edit) all() []Change { return append(slices.Clone(e.changes), e.links...) }
+func (e *edit) all() []Change { return append(slices.Clone(e.changes), e.shelf.all()...) }
 
 // remove takes units out of the directory, as they are there.
 func (e *edit) remove(units []string) error {
@@ -59,34 +59,43 @@ func (e *edit) remove(units []string) error {
 const stagePrefix = ".extexec-portable-"
 
 // sweep removes what killed calls have left. The lock is held.
-func (e *edit) sweep() error {
-	left, err := filepath.Glob(filepath.Join(filepath.Dir(e.dir), stagePrefix+"*"))
-	for _, p := range left {
-		err = errors.Join(err, os.RemoveAll(p))
+func (e *edit) sweep() (err error) {
+	for _, dir := range []string{filepath.Dir(e.dir), e.shelf.dir} {
+		left, bad := filepath.Glob(filepath.Join(dir, stagePrefix+"*"))
+		err = errors.Join(err, bad)
+		for _, p := range left {
+			err = errors.Join(err, os.RemoveAll(p))
+		}
 	}
 	return err
 }
 
 // stage makes the directory as it is to be, beside the one that is there, and returns
 // its path. On failure nothing is left.
-func (e *edit) stage() (dir string, err error) {
+func (e *edit) stage() (string, error) {
 	parent := filepath.Dir(e.dir)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return "", err
 	}
-	if dir, err = os.MkdirTemp(parent, stagePrefix); err != nil {
+	dir, err := os.MkdirTemp(parent, stagePrefix)
+	if err != nil {
 		return "", err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(dir))
-		}
-	}()
+	if err := e.fill(dir); err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, nil
+}
+
+// fill makes a directory what e.dir is to be.
+func (e *edit) fill(dir string) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
-		return "", err
+		return err
 	}
-	if err := copyTree(e.dir, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+	if exists(e.dir) {
+		if err := copyTree(e.dir, dir); err != nil {
+			return err
+		}
 	}
 	for _, c := range e.changes {
 		if c.Path == e.dir {
@@ -94,13 +103,13 @@ func (e *edit) stage() (dir string, err error) {
 		}
 		rel, ok := strings.CutPrefix(c.Path, e.dir+"/")
 		if !ok {
-			return "", fmt.Errorf("stage %q: it is not in %q", c.Path, e.dir)
+			return fmt.Errorf("stage %q: it is not in %q", c.Path, e.dir)
 		}
 		if err := c.apply(filepath.Join(dir, rel)); err != nil {
-			return "", err
+			return err
 		}
 	}
-	return dir, syncTree(dir)
+	return syncTree(dir)
 }
 
 // apply does a change at a path.
@@ -144,7 +153,10 @@ func copyTree(from, to string) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(os.Mkdir(dst, 0o700), os.Chmod(dst, st.Mode().Perm())); err != nil {
+		if err := os.Mkdir(dst, 0o700); err != nil {
+			return err
+		}
+		if err := os.Chmod(dst, st.Mode().Perm()); err != nil {
 			return err
 		}
 		if err := copyTree(src, dst); err != nil {
@@ -210,62 +222,4 @@ func rename(from, to string, flags uint) error {
 		return &os.LinkError{Op: "renameat2", Old: from, New: to, Err: err}
 	}
 	return nil
-}
-
-// doLinks makes and removes the links of images, and says what takes that back. On
-// failure nothing has changed.
-func (e *edit) doLinks() (undo func() error, err error) {
-	var done []Change
-	undo = func() error {
-		var errs []error
-		for _, c := range slices.Backward(done) {
-			if c.Type == "unlink" {
-				errs = append(errs, os.Symlink(c.Source, c.Path))
-			} else {
-				errs = append(errs, os.Remove(c.Path))
-			}
-		}
-		return errors.Join(errs...)
-	}
-	for _, c := range e.links {
-		if err := c.apply(c.Path); err != nil {
-			return nil, errors.Join(err, undo())
-		}
-		done = append(done, c)
-	}
-	return undo, nil
-}
-
-// linkImages adds links to images that lie where none is looked for.
-func (e *edit) linkImages(dir string, images []string) {
-	for _, image := range images {
-		if slices.Contains(searchDirs(), filepath.Dir(image)) || filepath.Dir(image) == dir {
-			continue
-		}
-		at := filepath.Join(dir, filepath.Base(image))
-		if _, err := os.Lstat(at); err == nil || slices.ContainsFunc(e.links, func(c Change) bool { return c.Path == at && c.Type == "symlink" }) {
-			// Of that name there is one already, which is not ours to touch.
-			if !slices.ContainsFunc(e.links, func(c Change) bool { return c.Path == at && c.Type == "unlink" }) {
-				continue
-			}
-		}
-		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) && !slices.ContainsFunc(e.links, func(c Change) bool { return c.Path == dir }) {
-			e.links = append(e.links, Change{Type: "mkdir", Path: dir})
-		}
-		e.links = append(e.links, Change{Type: "symlink", Path: at, Source: image})
-	}
-}
-
-// unlinkImages takes away the links of images that an attach made: nothing else, however
-// it is called, and none that is still needed.
-func (e *edit) unlinkImages(dir string, images []string, others []*attachment) {
-	for _, image := range images {
-		if slices.ContainsFunc(others, func(a *attachment) bool { return slices.Contains(a.Marker, image) }) {
-			continue
-		}
-		at := filepath.Join(dir, filepath.Base(image))
-		if target, err := os.Readlink(at); err == nil && target == image {
-			e.links = append(e.links, Change{Type: "unlink", Path: at, Source: image})
-		}
-	}
 }

@@ -23,32 +23,31 @@ func (h Host) detach(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(running) > 0 && !r.Now && !r.Force {
+	if len(running) > 0 && !r.Now && (!r.Force || r.Clean) {
 		return nil, fmt.Errorf("detach %q: %s runs: stop it, or give --now", r.Base, strings.Join(running, ", "))
 	}
-	e := &edit{dir: h.attachedDir(a.Runtime)}
+	e := &edit{dir: h.attachedDir(a.Runtime), shelf: &shelf{dir: h.linkDir(a.Runtime)}}
 	if err := e.remove(a.Units); err != nil {
 		return nil, fmt.Errorf("detach %q: %w", r.Base, err)
 	}
-	all, err := h.attachments()
+	others, err := h.othersThan(a)
 	if err != nil {
 		return nil, err
 	}
-	others := slices.DeleteFunc(all, func(o *attachment) bool { return o.Runtime == a.Runtime && o.Marker.exactly(a.Marker) })
-	e.unlinkImages(h.linkDir(a.Runtime), a.Marker, others)
-	result := &Result{Changes: e.all(), Units: a.Units}
+	kept := e.shelf.clearOf(a.Marker, others, len(running) > 0 && !r.Now)
+	result := &Result{Changes: e.all(), Units: a.Units, Notes: stays(kept)}
 	if r.DryRun {
 		return result, nil
 	}
 	j := jobs{runtime: a.Runtime, reload: !r.NoReload}
+	if r.Clean {
+		j.clean = slices.DeleteFunc(slices.Clone(a.Units), func(u string) bool { return strings.Contains(u, "@.") })
+	}
 	if r.Now {
 		j.stop = slices.DeleteFunc(running, func(u string) bool { return strings.Contains(u, "@.") })
 	}
 	if r.Enable {
 		j.disable = enabled
-	}
-	if err := e.sweep(); err != nil {
-		return nil, fmt.Errorf("detach %q: remove what an earlier call left: %w", r.Base, err)
 	}
 	if err := h.commit(ctx, e, j); err != nil {
 		return nil, fmt.Errorf("detach %q: %w", r.Base, err)

@@ -27,6 +27,7 @@ type Manager interface {
 	Restart(ctx context.Context, unit string) error
 	EnableFiles(ctx context.Context, units []string, runtime bool) error
 	DisableFiles(ctx context.Context, units []string, runtime bool) error
+	Clean(ctx context.Context, unit string) error
 }
 
 // A Host is what images are attached to.
@@ -36,6 +37,9 @@ type Host struct {
 	Facts   lint.Facts
 	// AllowUntrusted lets images in that others than root can replace.
 	AllowUntrusted bool
+	// Verify, where it is set, says whether a service that was started is good; else
+	// all is taken back.
+	Verify func(ctx context.Context, unit string) error
 	// Hook is for tests, see steps.Run.
 	Hook func(point string) error
 }
@@ -73,12 +77,17 @@ func (h Host) lock() (*os.File, error) {
 	for err = unix.EINTR; err == unix.EINTR; { //nolint:errorlint // a bare errno
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrBusy
+	}
 	if err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("lock the portable services: another extexec portable is at work, wait for it: %w", err)
+		return nil, errors.Join(fmt.Errorf("lock the portable services: %w", err), f.Close())
 	}
 	return f, nil
 }
+
+// ErrBusy says that another call is at work.
+var ErrBusy = errors.New("another extexec portable is at work: wait for it")
 
 // An attachment is units that are attached from the same images.
 type attachment struct {

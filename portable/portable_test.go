@@ -60,6 +60,7 @@ func (a *asked) FileState(_ context.Context, unit string) (string, error) {
 }
 func (a *asked) Start(_ context.Context, unit string) error   { return a.call("start", unit) }
 func (a *asked) Stop(_ context.Context, unit string) error    { return a.call("stop", unit) }
+func (a *asked) Clean(_ context.Context, unit string) error   { return a.call("clean", unit) }
 func (a *asked) Restart(_ context.Context, unit string) error { return a.call("restart", unit) }
 func (a *asked) EnableFiles(_ context.Context, units []string, _ bool) error {
 	return a.call(append([]string{"enable"}, units...)...)
@@ -70,7 +71,10 @@ func (a *asked) DisableFiles(_ context.Context, units []string, _ bool) error {
 
 func newPlace(t *testing.T) *place {
 	nsmounttest.Root(t)
-	dir := t.TempDir()
+	return newPlaceIn(t, t.TempDir())
+}
+
+func newPlaceIn(t *testing.T, dir string) *place {
 	p := &place{t: t, dir: dir, asks: &asked{}}
 	p.host = portable.Host{Root: dir + "/host", Manager: p.asks, Facts: lint.Facts{Systemd: 262}}
 	p.write("host/usr/lib/systemd/portable/profile/default/service.conf", "[Service]\nProtectControlGroups=yes\n")
@@ -267,6 +271,24 @@ var transactions = []struct {
 		r := p.request("web_2")
 		r.Now = true
 		_, err := p.host.Reattach(ctx, r)
+		return err
+	}},
+	{"attach copies", func(ctx context.Context, p *place) error {
+		r := p.request("second_1")
+		r.Copy, r.Now = "mixed", true
+		_, err := p.host.Attach(ctx, r)
+		return err
+	}},
+	{"reattach copies", func(ctx context.Context, p *place) error {
+		r := p.request("web_2")
+		r.Copy, r.Now, r.Enable = "mixed", true, true
+		_, err := p.host.Reattach(ctx, r)
+		return err
+	}},
+	{"detach and clean", func(ctx context.Context, p *place) error {
+		r := p.request("web_1")
+		r.Now, r.Clean = true, true
+		_, err := p.host.Detach(ctx, r)
 		return err
 	}},
 }

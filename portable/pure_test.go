@@ -1,11 +1,14 @@
 package portable
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/extexec/extexec/image/policy"
+	"github.com/extexec/extexec/nsmount/nsmounttest"
 )
 
 func TestMarker(t *testing.T) {
@@ -118,5 +121,33 @@ func TestPin(t *testing.T) {
 		if _, err := policy.Parse(got); err != nil {
 			t.Errorf("%q is no policy: %v", got, err)
 		}
+	}
+}
+
+// TestCopyImage: what belongs to an image by its name is copied with it.
+func TestCopyImage(t *testing.T) {
+	nsmounttest.Root(t)
+	dir, into := t.TempDir(), t.TempDir()
+	for _, name := range []string{"tool_1.raw", "tool_1.roothash", "tool_1.verity", "tool_1.other"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := copyImage(t.Context(), dir+"/tool_1.raw", into); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(into)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+		if source := copySource(filepath.Join(into, e.Name())); source != dir+"/tool_1.raw" {
+			t.Errorf("%s is a copy of %q", e.Name(), source)
+		}
+	}
+	if want := []string{"tool_1.raw", "tool_1.roothash", "tool_1.verity"}; !slices.Equal(names, want) {
+		t.Errorf("copied are %q, want %q", names, want)
 	}
 }

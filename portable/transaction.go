@@ -5,75 +5,140 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/extexec/extexec/internal/steps"
 )
+
+// undoBound is how long all may take that takes a transaction back: services are stopped
+// and started again in it, each with systemd's own timeouts.
+const undoBound = 10 * time.Minute
 
 // jobs are what systemd is asked to do besides: units in the order in which it is done.
 type jobs struct {
 	runtime        bool
 	reload         bool
+	running        []string // of what is attached
 	stop, disable  []string // before
+	clean          []string
 	enable         []string // afterwards, as the next two
 	start, restart []string
 }
 
+// A TakenBackError says that a transaction failed when it had changed units, or what
+// runs, and that all is as it was.
+type TakenBackError struct{ Err error }
+
+func (e *TakenBackError) Error() string { return e.Err.Error() + "; the old state is back" }
+
+// Unwrap returns the cause.
+func (e *TakenBackError) Unwrap() error { return e.Err }
+
 // commit makes an edit, or leaves all as it was.
 func (h Host) commit(ctx context.Context, e *edit, j jobs) (err error) {
-	run := &steps.Run{Hook: h.Hook}
+	if err := e.sweep(); err != nil {
+		return fmt.Errorf("remove what an earlier call left: %w", err)
+	}
+	run := &steps.Run{Hook: h.Hook, UndoTimeout: undoBound}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, run.Undo(ctx))
+			err = j.undo(ctx, run, err)
 		}
 		err = errors.Join(err, run.Close())
 	}()
 	// These are to run once the old units are back, so before that in this list.
-	run.OnUndo("restart", func(ctx context.Context) error { return each(ctx, j.restart, h.restart) })
-	run.OnUndo("stop", func(ctx context.Context) error { return each(ctx, j.stop, h.start) })
+	run.OnUndo("restart", func(ctx context.Context) error { return every(ctx, j.restart, h.restart) })
+	run.OnUndo("stop", func(ctx context.Context) error { return every(ctx, j.stop, h.start) })
 	run.OnUndo("disable", func(ctx context.Context) error { return h.enable(ctx, j.disable, j.runtime) })
 	run.OnUndo("daemon-reload", h.reload(j))
 
+	units, err := steps.Do(ctx, run, "stage units", steps.Step[staged]{
+		Do:   func(context.Context) (staged, error) { dir, err := e.stage(); return staged(dir), err },
+		Undo: func(_ context.Context, s staged) error { return s.Close() },
+	})
+	if err != nil {
+		return err
+	}
+	run.Own(units)
+	images, err := steps.Do(ctx, run, "stage images", steps.Step[staged]{
+		Do:   func(ctx context.Context) (staged, error) { dir, err := e.shelf.stage(ctx); return staged(dir), err },
+		Undo: func(_ context.Context, s staged) error { return errors.Join(s.Close(), e.shelf.unmake()) },
+	})
+	if err != nil {
+		return err
+	}
+	run.Own(images)
+	if err := h.before(ctx, run, j); err != nil {
+		return err
+	}
+	if err := e.exchangeAll(ctx, run, string(units), string(images)); err != nil {
+		return err
+	}
+	if err := do(ctx, run, "daemon-reload", h.reload(j), nil); err != nil {
+		return err
+	}
+	if err := h.afterwards(ctx, run, j); err != nil {
+		return err
+	}
+	return do(ctx, run, "clear", func(context.Context) error { return e.shelf.clear(string(images)) },
+		func(context.Context) error { return e.shelf.restore(string(images), len(e.shelf.gone)) })
+}
+
+// undo takes back what was done before a step failed, and says so of the error where
+// that was more than making things aside.
+func (j jobs) undo(ctx context.Context, run *steps.Run, failed error) error {
+	begun, at := run.Steps(), run.Failed()
+	if err := run.Undo(ctx); err != nil {
+		return errors.Join(failed, err)
+	}
+	stopped := slices.Contains(begun, "stop") && len(j.stop)+len(j.disable) > 0
+	if stopped || slices.Contains(begun, "exchange") && at != "exchange" {
+		return &TakenBackError{Err: failed}
+	}
+	return failed
+}
+
+// before is what the units that are attached are asked for while they still are. What
+// is cleaned does not come back.
+func (h Host) before(ctx context.Context, run *steps.Run, j jobs) error {
 	if err := do(ctx, run, "stop", func(ctx context.Context) error { return each(ctx, j.stop, h.stop) }, nil); err != nil {
 		return err
 	}
 	if err := do(ctx, run, "disable", func(ctx context.Context) error { return h.disable(ctx, j.disable, j.runtime) }, nil); err != nil {
 		return err
 	}
-	staged, err := steps.Do(ctx, run, "stage", steps.Step[staged]{Do: func(context.Context) (staged, error) {
-		dir, err := e.stage()
-		return staged(dir), err
-	}, Undo: func(_ context.Context, s staged) error { return s.Close() }})
-	if err != nil {
-		return err
-	}
-	run.Own(staged)
-	if err := do(ctx, run, "exchange", func(context.Context) error { return e.exchange(string(staged)) },
-		func(context.Context) error { return e.exchangeBack(string(staged)) }); err != nil {
-		return err
-	}
-	if err := do(ctx, run, "daemon-reload", h.reload(j), nil); err != nil {
-		return err
-	}
-	if _, err := steps.Do(ctx, run, "links", steps.Step[func() error]{
-		Do:   func(context.Context) (func() error, error) { return e.doLinks() },
-		Undo: func(_ context.Context, undo func() error) error { return undo() },
+	return do(ctx, run, "clean", func(ctx context.Context) error { return each(ctx, j.clean, h.clean) }, nil)
+}
+
+// exchangeAll makes what was staged the live state, the images first: the units need
+// them.
+func (e *edit) exchangeAll(ctx context.Context, run *steps.Run, units, images string) error {
+	if _, err := steps.Do(ctx, run, "images", steps.Step[[]string]{
+		Do:   func(context.Context) ([]string, error) { return e.shelf.exchange(images) },
+		Undo: func(_ context.Context, names []string) error { return e.shelf.exchangeBack(images, names) },
 	}); err != nil {
 		return err
 	}
-	return h.afterwards(ctx, run, j)
+	return do(ctx, run, "exchange", func(context.Context) error { return e.exchange(units) },
+		func(context.Context) error { return e.exchangeBack(units) })
 }
 
 // afterwards is what the units that are attached by now are asked for.
 func (h Host) afterwards(ctx context.Context, run *steps.Run, j jobs) error {
-	if err := do(ctx, run, "enable", func(ctx context.Context) error { return h.enable(ctx, j.enable, j.runtime) },
-		func(ctx context.Context) error { return h.disable(ctx, j.enable, j.runtime) }); err != nil {
+	run.OnUndo("enable", func(ctx context.Context) error { return h.disable(ctx, j.enable, j.runtime) })
+	if err := do(ctx, run, "enable", func(ctx context.Context) error { return h.enable(ctx, j.enable, j.runtime) }, nil); err != nil {
 		return err
 	}
-	run.OnUndo("start", func(ctx context.Context) error { return each(ctx, j.start, h.stop) })
+	run.OnUndo("start", func(ctx context.Context) error { return every(ctx, j.start, h.stop) })
 	if err := do(ctx, run, "start", func(ctx context.Context) error { return each(ctx, j.start, h.start) }, nil); err != nil {
 		return err
 	}
-	return do(ctx, run, "restart", func(ctx context.Context) error { return each(ctx, j.restart, h.restart) }, nil)
+	if err := do(ctx, run, "restart", func(ctx context.Context) error { return each(ctx, j.restart, h.restart) }, nil); err != nil {
+		return err
+	}
+	return do(ctx, run, "verify", func(ctx context.Context) error { return each(ctx, append(j.start, j.restart...), h.verify) }, nil)
 }
 
 // staged is the path of a directory that goes with the transaction.
@@ -102,6 +167,15 @@ func each(ctx context.Context, units []string, job func(context.Context, string)
 	return nil
 }
 
+// every is each for an undo: one that fails does not keep the others from it.
+func every(ctx context.Context, units []string, job func(context.Context, string) error) error {
+	var errs []error
+	for _, u := range units {
+		errs = append(errs, job(ctx, u))
+	}
+	return errors.Join(errs...)
+}
+
 var errNoManager = errors.New("there is no systemd to ask")
 
 func (h Host) start(ctx context.Context, unit string) error {
@@ -123,6 +197,20 @@ func (h Host) restart(ctx context.Context, unit string) error {
 		return fmt.Errorf("restart unit %q: %w", unit, errNoManager)
 	}
 	return h.Manager.Restart(ctx, unit)
+}
+
+func (h Host) clean(ctx context.Context, unit string) error {
+	if h.Manager == nil {
+		return fmt.Errorf("clean unit %q: %w", unit, errNoManager)
+	}
+	return h.Manager.Clean(ctx, unit)
+}
+
+func (h Host) verify(ctx context.Context, unit string) error {
+	if h.Verify == nil || !strings.HasSuffix(unit, ".service") {
+		return nil
+	}
+	return h.Verify(ctx, unit)
 }
 
 func (h Host) enable(ctx context.Context, units []string, runtime bool) error {

@@ -174,6 +174,19 @@ func (t *transaction) verify(target *target, is *situation, m *made) steps.Step[
 	}}
 }
 
+// Verify runs the ReloadVerify= lines of a service that was started with another image,
+// as a reload does after its exchange, within ReloadTimeoutSec=. What failed and does
+// not count is a warning.
+func Verify(ctx context.Context, p *service.Process, s settings.Settings) (warnings []string, err error) {
+	if s.ReloadTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.ReloadTimeout, fmt.Errorf("not done within ReloadTimeoutSec=%s", s.ReloadTimeout))
+		defer cancel()
+	}
+	warn := func(text string) { warnings = append(warnings, text) }
+	return warnings, because(ctx, runCommands(ctx, "ReloadVerify=", s.ReloadVerify, service.Place{Process: p}, warn))
+}
+
 // alive says whether any process is left in the service's namespace: the one that
 // a reload began with may have handed over to another.
 func (t *target) alive() error {

@@ -63,17 +63,38 @@ func flagsOf(line string) (flags []string) {
 	return flags
 }
 
-// TestManPageHasTheVerbs compares extexec(1) with the verbs and flags that there are.
+// TestManPageHasTheVerbs compares extexec(1), and extexec-portable(1), with the verbs and
+// flags that there are.
 func TestManPageHasTheVerbs(t *testing.T) {
-	there, any := verbFlags(), map[string]bool{"-h": true, "--help": true, "--version": true}
-	for _, flags := range there {
+	const below = "portable "
+	verbs, portable := map[string][]string{}, map[string][]string{}
+	for verb, flags := range verbFlags() {
+		if command, ok := strings.CutPrefix(verb, below); ok {
+			portable[command] = flags
+		} else {
+			verbs[verb] = flags
+		}
+	}
+	for page, there := range map[string]map[string][]string{"extexec.1": verbs, "extexec-portable.1": portable} {
+		if d := cmp.Diff(there, describedIn(t, page)); d != "" {
+			t.Errorf("the program (-) and %s (+):\n%s", page, d)
+		}
+	}
+}
+
+// describedIn are the verbs that have a section of their own in a page, with the flags
+// that are explained there.
+func describedIn(t *testing.T, page string) map[string][]string {
+	t.Helper()
+	any := map[string]bool{"-h": true, "--help": true, "--version": true}
+	for _, flags := range verbFlags() {
 		for _, f := range flags {
 			any[f] = true
 		}
 	}
 	described := map[string][]string{}
 	verb := ""
-	for _, line := range manPage(t, "extexec.1") {
+	for _, line := range manPage(t, page) {
 		switch {
 		case strings.HasPrefix(line, ".Sh "):
 			verb = ""
@@ -85,16 +106,14 @@ func TestManPageHasTheVerbs(t *testing.T) {
 		}
 		for _, f := range flagsOf(line) {
 			if !any[f] {
-				t.Errorf("no verb has the flag %s: %s", f, line)
+				t.Errorf("%s: no verb has the flag %s: %s", page, f, line)
 			}
 		}
 	}
 	for verb := range described {
 		slices.Sort(described[verb])
 	}
-	if d := cmp.Diff(there, described); d != "" {
-		t.Errorf("the program (-) and extexec(1) (+):\n%s", d)
-	}
+	return described
 }
 
 // verbFlags are the flags of all verbs, sorted, without that for help.

@@ -10,11 +10,14 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/extexec/extexec/portable"
+	"github.com/extexec/extexec/reload"
 	"github.com/extexec/extexec/reload/status"
+	"github.com/extexec/extexec/service"
 	"github.com/extexec/extexec/unitfile/settings"
 	"github.com/extexec/extexec/units"
 	"github.com/extexec/extexec/units/lint"
@@ -84,8 +87,8 @@ func newPortableReattach(a *app) *cobra.Command {
 		Short: "Attach another version of an image in the place of what is attached",
 		Long: `Reattach is attach, and what is attached of the same image goes, in one step: which that is
 the names of image and extensions say, without directory and version. With --now the services
-that run are restarted, new ones started, and those that are gone stopped; when one does not
-start, the old units are back, and restarted.`,
+that run are restarted, new ones started, and those that are gone stopped. When one does not
+start, or its ReloadVerify= fails, the old units are back, and restarted, and the exit code is 4.`,
 		Example: `  sudo extexec portable reattach --now /srv/images/web_2.raw`,
 	}, "restart, start or stop", "enable or disable", portable.Host.Reattach)
 	v.attachFlags(c)
@@ -94,15 +97,17 @@ start, the old units are back, and restarted.`,
 
 func newPortableDetach(a *app) *cobra.Command {
 	v := &portableVerb{app: a}
-	return v.changing(&cobra.Command{
+	c := v.changing(&cobra.Command{
 		Use:   "detach [flags] IMAGE",
 		Short: "Take away what is attached of an image",
 		Long: `Detach removes the units that were attached from IMAGE and the extensions given, and the
-links that attach made to them. The images stay, and need not be there. Names do, as list shows
-them. A unit that runs is refused, unless --now stops it.`,
+links to them and copies of them that attach made. The images stay, and need not be there. Names
+do, as list shows them. A unit that runs is refused, unless --now stops it.`,
 		Example: `  sudo extexec portable detach --now --extension /srv/conf/web.v /srv/images/web_1.raw
-  sudo extexec portable detach --extension web web`,
+  sudo extexec portable detach --now --clean --extension web web`,
 	}, "stop", "disable", portable.Host.Detach)
+	c.Flags().BoolVar(&v.request.Clean, "clean", false, "remove what the units have in /var/lib, /var/cache, /var/log, /etc and /run by StateDirectory= and the like, too")
+	return c
 }
 
 // changing adds what the verbs have that change something.
@@ -115,11 +120,11 @@ func (v *portableVerb) changing(c *cobra.Command, now, enable string, do func(po
 	f.BoolVar(&r.Force, "force", false, "go on over units that are there, or that run; let an extension image in whose release file has another name")
 	f.BoolVar(&r.DryRun, "dry-run", false, "show what would be changed, and change nothing")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if r.NoReload && (r.Now || r.Enable) {
-			return &exitError{code: exitUsage, err: errors.New("--no-reload does not go with --now and --enable: systemd would not know the units")}
+		if r.NoReload && (r.Now || r.Enable || r.Clean) {
+			return &exitError{code: exitUsage, err: errors.New("--no-reload does not go with --now, --enable and --clean: systemd would not know the units")}
 		}
-		if !slices.Contains([]string{"", "auto", "copy", "symlink"}, r.Copy) {
-			return &exitError{code: exitUsage, err: fmt.Errorf("--copy=%s: it is auto, copy or symlink", r.Copy)}
+		if !slices.Contains([]string{"", "auto", "copy", "symlink", "mixed"}, r.Copy) {
+			return &exitError{code: exitUsage, err: fmt.Errorf("--copy=%s: it is auto, copy, symlink or mixed", r.Copy)}
 		}
 		if _, err := os.Stat(units.Program); err != nil && len(r.Extensions) > 0 && !r.DryRun && c.Name() != "detach" {
 			return fmt.Errorf("%s %q: the units will call %s: %w: install extexec there first", c.Name(), args[0], units.Program, err)
@@ -127,7 +132,7 @@ func (v *portableVerb) changing(c *cobra.Command, now, enable string, do func(po
 		return v.with(c, args, func(ctx context.Context, h portable.Host) error {
 			result, err := do(h, ctx, *r)
 			if err != nil {
-				return err
+				return portableError(err)
 			}
 			return v.show(result)
 		})
@@ -157,7 +162,7 @@ func (v *portableVerb) attachFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.BoolVar(&v.request.Runtime, "runtime", false, "attach until the next boot")
 	f.StringVarP(&v.request.Profile, "profile", "p", "default", "confine services as profile `NAME` says; \"none\" is none")
-	f.StringVar(&v.request.Copy, "copy", "auto", "`HOW` units of a directory, and the profile, get there: copy or symlink; auto copies units and links the profile")
+	f.StringVar(&v.request.Copy, "copy", "auto", "`HOW` units, profile and images get there: copy and symlink are for units of a directory and the profile; auto copies units, and links profile and images; mixed copies the images, too, and the units use the copies")
 	f.BoolVar(&v.allowUntrusted, "allow-untrusted-path", false, "take images that others than root can replace")
 	if err := c.RegisterFlagCompletionFunc("profile", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		return portable.Host{}.Profiles(), cobra.ShellCompDirectiveNoFileComp
@@ -189,7 +194,7 @@ func (v *portableVerb) with(c *cobra.Command, args []string, f func(context.Cont
 	if len(args) > 0 {
 		v.request.Base, v.request.Prefixes = args[0], args[1:]
 	}
-	h := portable.Host{AllowUntrusted: v.allowUntrusted, Facts: lint.Facts{Specifiers: settings.HostFacts(os.DirFS("/"))}}
+	h := portable.Host{AllowUntrusted: v.allowUntrusted, Facts: lint.Facts{Specifiers: settings.HostFacts(os.DirFS("/"))}, Verify: v.verify}
 	m, err := manager.Connect(ctx)
 	switch {
 	case errors.Is(err, manager.ErrNoManager):
@@ -207,6 +212,64 @@ func (v *portableVerb) with(c *cobra.Command, args []string, f func(context.Cont
 		}
 	}
 	return f(ctx, h)
+}
+
+// verify runs ReloadVerify= of a service that was started.
+func (v *portableVerb) verify(ctx context.Context, unit string) error {
+	u, err := loadUnit(unit)
+	if err != nil {
+		return err
+	}
+	s, err := settings.FromUnit(u, settings.HostFacts(os.DirFS("/")))
+	if err != nil || len(s.ReloadVerify) == 0 {
+		return err
+	}
+	p, err := service.Main(ctx, unit, bus{})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if err := inPlace(ctx, p); err != nil {
+		return err
+	}
+	warnings, err := reload.Verify(ctx, p, s)
+	for _, w := range warnings {
+		v.app.log.Warn(unit + ": " + w)
+	}
+	return err
+}
+
+// inPlace waits until a process is in the namespace of its service: of Type=simple it is
+// taken for started before.
+func inPlace(ctx context.Context, p *service.Process) error {
+	const patience = 30 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := apart(p)
+		if err == nil || errors.Is(err, service.ErrGone) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
+// portableError gives an error of package portable its exit code.
+func portableError(err error) error {
+	var back *portable.TakenBackError
+	switch {
+	case errors.As(err, &back):
+		return &exitError{code: exitTakenBack, err: err}
+	case errors.Is(err, portable.ErrBusy):
+		return &exitError{code: exitLocked, err: err}
+	}
+	return err
 }
 
 func (v *portableVerb) changes(c *cobra.Command) bool { return c.Flags().Lookup("dry-run") != nil }
@@ -245,6 +308,7 @@ selects units; "-" are all.`,
 	}
 	v.flags(c)
 	c.Flags().BoolVar(&v.cat, "cat", false, "show the text of release files and units")
+	c.Flags().BoolVar(&v.request.Force, "force", false, "let an extension image in whose release file has another name")
 	c.Flags().BoolVar(&v.allowUntrusted, "allow-untrusted-path", false, "take images that others than root can replace")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return v.with(c, args, func(ctx context.Context, h portable.Host) error {

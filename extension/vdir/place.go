@@ -1,6 +1,7 @@
 package vdir
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,8 @@ func (p *Part) copy(ctx context.Context, from string) error {
 	c := exec.CommandContext(ctx, "cp", "-a", "-T", "--", from, filepath.Join(p.aside, filepath.Base(from)))
 	out, err := c.CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("copy %q: %w: %s", from, errors.Join(context.Cause(ctx), err), strings.TrimSpace(string(out)))
+		first, _, _ := strings.Cut(string(out), "\n") // on a full disk there is one for each file
+		return fmt.Errorf("copy %q: %w: %s", from, cmp.Or(context.Cause(ctx), err), first)
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ var mayImport = map[string][]string{
 	"units/manager": {},
 
 	// It is handed the manager, as reload is.
-	"portable": {"unitfile", "unitfile/settings", "extension", "extension/release", "extension/vpick", "image", "image/policy", "units", "units/lint", "internal/..."},
+	"portable": {"unitfile", "unitfile/settings", "extension", "extension/release", "extension/vdir", "extension/vpick", "image", "image/policy", "units", "units/lint", "internal/..."},
 
 	"internal/arch":      {},
 	"internal/buildinfo": {},

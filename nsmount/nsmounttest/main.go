@@ -83,6 +83,23 @@ func Mount(source, target, fsType string, flags uintptr) error {
 	return nil
 }
 
+// Tmpfs mounts a tmpfs with options, as tmpfs(5) has them, until the test ends.
+func Tmpfs(t testing.TB, target, options string) {
+	t.Helper()
+	if err := unix.Mount("tmpfs", target, "tmpfs", 0, options); err != nil {
+		t.Fatalf("mount a tmpfs on %s: %v", target, err)
+	}
+	Unmount(t, target)
+}
+
+// Resize gives a tmpfs other limits.
+func Resize(t testing.TB, target, options string) {
+	t.Helper()
+	if err := unix.Mount("tmpfs", target, "", unix.MS_REMOUNT, options); err != nil {
+		t.Fatalf("give the tmpfs on %s %q: %v", target, options, err)
+	}
+}
+
 // Unmount undoes Mount when the test ends.
 func Unmount(t testing.TB, target string) {
 	t.Helper()

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
 )
 
 // Active says whether a unit runs, or is on its way there or back; of a template,
@@ -65,4 +68,49 @@ func (m *Manager) DisableFiles(ctx context.Context, units []string, runtime bool
 		return fmt.Errorf("disable %s: %w", strings.Join(units, ", "), plain(err))
 	}
 	return nil
+}
+
+// Clean removes the directories that a stopped unit has for state, cache, logs,
+// configuration and at run time, and waits until that is done (systemctl clean
+// --what=all). That there are none is no error.
+func (m *Manager) Clean(ctx context.Context, unit string) error {
+	if err := m.queueClean(ctx, unit); err != nil {
+		return fmt.Errorf("clean unit %q: %w", unit, plain(err))
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		u, err := m.Unit(ctx, unit)
+		if err != nil {
+			return err
+		}
+		switch {
+		case u.ActiveState == "maintenance": // it is being cleaned
+		case u.CleanResult != "" && u.CleanResult != "success":
+			return fmt.Errorf("clean unit %q: %s: look at systemctl status %s", unit, u.CleanResult, unit)
+		default:
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("clean unit %q: %w: it goes on", unit, ctx.Err())
+		}
+	}
+}
+
+// queueClean makes the call, which the library does not have, on a connection of its own.
+func (m *Manager) queueClean(ctx context.Context, unit string) error {
+	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	err = conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").
+		CallWithContext(ctx, "org.freedesktop.systemd1.Manager.CleanUnit", 0, unit, []string{"all"}).Err
+	var e dbus.Error
+	if errors.As(err, &e) && (e.Name == "org.freedesktop.systemd1.NothingToClean" || e.Name == "org.freedesktop.DBus.Error.NotSupported") {
+		return nil // it has none, or is of a type that has none
+	}
+	return err
 }

@@ -69,6 +69,8 @@ type Unit struct {
 	DropIns      []string // in the order in which they apply
 	NeedReload   bool     // the files have changed since systemd read them
 
+	CleanResult string // how the last clean ended, "success" also where there was none
+
 	Queued  bool   // a job of it waits or runs
 	MainPID int    // 0 when there is none; services alone have one
 	Cgroup  string // "" when the unit has none now
@@ -88,6 +90,7 @@ func (m *Manager) Unit(ctx context.Context, name string) (Unit, error) {
 		SubState:     text(p, "SubState"),
 		FragmentPath: text(p, "FragmentPath"),
 		Cgroup:       text(p, "ControlGroup"),
+		CleanResult:  text(p, "CleanResult"),
 	}
 	// A property that this systemd does not have, or of another type, is as if
 	// it were empty.

@@ -1,0 +1,325 @@
+package portable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/extension/vdir"
+)
+
+// copyOf is the attribute of a copy that attach made: the path of the image. Without it
+// nobody could tell the copy from an image that somebody put there.
+const copyOf = "trusted.extexec.copy-of"
+
+// A shelf is how the directory with links to images and copies of them changes.
+type shelf struct {
+	dir   string
+	mkdir bool     // it is not there
+	put   []Change // symlink or copy; what is there of that name goes
+	gone  []Change // unlink, once no unit needs them
+}
+
+// all are the changes as they are shown.
+func (s *shelf) all() (all []Change) {
+	if s.mkdir && len(s.put) > 0 {
+		all = append(all, Change{Type: "mkdir", Path: s.dir})
+	}
+	for _, c := range s.put {
+		if exists(c.Path) {
+			all = append(all, Change{Type: "unlink", Path: c.Path})
+		}
+		all = append(all, c)
+	}
+	return append(all, s.gone...)
+}
+
+// stage makes what is to be put there, in a directory of its own below, and returns its
+// path. On failure nothing is left.
+func (s *shelf) stage(ctx context.Context) (string, error) {
+	if len(s.put)+len(s.gone) == 0 {
+		return "", nil
+	}
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(s.dir, stagePrefix)
+	if err != nil {
+		return "", errors.Join(err, s.unmake())
+	}
+	if err := s.fill(ctx, dir); err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir), s.unmake())
+	}
+	return dir, nil
+}
+
+// fill makes what is to be put there in a directory.
+func (s *shelf) fill(ctx context.Context, dir string) error {
+	for _, c := range s.put {
+		var err error
+		if c.Type == "symlink" {
+			err = os.Symlink(c.Source, filepath.Join(dir, filepath.Base(c.Path)))
+		} else {
+			err = copyImage(ctx, c.Source, dir)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unmake removes the directory where stage made it.
+func (s *shelf) unmake() error {
+	if !s.mkdir || !exists(s.dir) {
+		return nil
+	}
+	return os.Remove(s.dir)
+}
+
+// copyImage copies an image into a directory, with what belongs to it by its name.
+func copyImage(ctx context.Context, image, into string) error {
+	p, err := vdir.Copy(ctx, image, into, beside(image))
+	if err != nil {
+		return err
+	}
+	for _, name := range append(beside(image), filepath.Base(image)) {
+		at := filepath.Join(filepath.Dir(p.Path()), name)
+		if err := unix.Lsetxattr(at, copyOf, []byte(image), 0); err != nil {
+			return errors.Join(&os.PathError{Op: "setxattr", Path: at, Err: err}, p.Remove())
+		}
+	}
+	if _, err := p.Move(); err != nil {
+		return errors.Join(err, p.Remove())
+	}
+	return nil
+}
+
+// beside are the names of the files that belong to an image, systemd.exec(5), RootHash=.
+func beside(image string) (names []string) {
+	stem, raw := strings.CutSuffix(image, ".raw")
+	if !raw {
+		return nil
+	}
+	for _, suffix := range []string{".verity", ".roothash", ".roothash.p7s", ".usrhash", ".usrhash.p7s"} {
+		if exists(stem + suffix) {
+			names = append(names, filepath.Base(stem+suffix))
+		}
+	}
+	return names
+}
+
+// exchange puts what was staged into the directory: names are exchanged for those that
+// are there. It returns them.
+func (s *shelf) exchange(staged string) (names []string, err error) {
+	if staged == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(staged)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if err := swap(filepath.Join(staged, e.Name()), filepath.Join(s.dir, e.Name())); err != nil {
+			return nil, errors.Join(err, s.exchangeBack(staged, names))
+		}
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
+// exchangeBack is the inverse.
+func (s *shelf) exchangeBack(staged string, names []string) error {
+	var errs []error
+	for _, name := range slices.Backward(names) {
+		errs = append(errs, swap(filepath.Join(staged, name), filepath.Join(s.dir, name)))
+	}
+	return errors.Join(errs...)
+}
+
+// swap exchanges two names, of which one may not be there.
+func swap(a, b string) error {
+	switch {
+	case exists(a) && exists(b):
+		return rename(a, b, unix.RENAME_EXCHANGE)
+	case exists(a):
+		return rename(a, b, unix.RENAME_NOREPLACE)
+	}
+	return rename(b, a, unix.RENAME_NOREPLACE)
+}
+
+// clear takes what is not needed any more away, into what was staged: that is removed
+// in the end.
+func (s *shelf) clear(staged string) error {
+	for n, c := range s.gone {
+		if err := swap(cleared(staged, c), c.Path); err != nil {
+			return errors.Join(err, s.restore(staged, n))
+		}
+	}
+	return nil
+}
+
+// restore is the inverse, of the first n.
+func (s *shelf) restore(staged string, n int) error {
+	var errs []error
+	for _, c := range slices.Backward(s.gone[:n]) {
+		errs = append(errs, swap(cleared(staged, c), c.Path))
+	}
+	return errors.Join(errs...)
+}
+
+// cleared is where a name is that was taken away.
+func cleared(staged string, c Change) string {
+	return filepath.Join(staged, stagePrefix+filepath.Base(c.Path))
+}
+
+// place says where the images are that the units name: at their paths, of which there
+// are links where nobody would find them by name, or at those of copies. leaving are
+// the images of the attachment that goes, and in use where its units run on; others are
+// those of all that stay.
+func (h Host) place(images []*Image, r Request, leaving Marker, others []Marker, inUse bool) (*shelf, error) {
+	s := &shelf{dir: h.linkDir(r.Runtime)}
+	s.mkdir = !exists(s.dir)
+	for _, i := range images {
+		if i.findable(s.dir) {
+			continue
+		}
+		at := filepath.Join(s.dir, filepath.Base(i.Picked))
+		if slices.ContainsFunc(s.put, func(c Change) bool { return c.Path == at }) {
+			if r.Copy == "mixed" && i.copied() {
+				return nil, fmt.Errorf("copy image %q: another image has the same name: rename it, or do without --copy=mixed", i.Picked)
+			}
+			continue
+		}
+		if r.Copy == "mixed" && i.copied() {
+			if inUse && slices.Contains(leaving, at) {
+				return nil, fmt.Errorf("copy image %q: units run that use %q: stop them, or give --now", i.Picked, at)
+			}
+			if err := s.copy(i, at, leaving, others); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if s.free(at, i.Picked, leaving, others) {
+			s.put = append(s.put, Change{Type: "symlink", Path: at, Source: i.Picked})
+		}
+	}
+	return s, nil
+}
+
+// free says whether a link to the image can be made there. What is there already is not
+// ours to touch, unless it goes with what is attached.
+func (s *shelf) free(at, image string, leaving Marker, others []Marker) bool {
+	if !exists(at) {
+		return true
+	}
+	if target, err := os.Readlink(at); err == nil {
+		return target != image && slices.Contains(leaving, target) && !named(others, target)
+	}
+	return copySource(at) != "" && slices.Contains(leaving, at) && !named(others, at)
+}
+
+// findable says whether the image lies where it is found by its name, or is such a
+// copy.
+func (i *Image) findable(dir string) bool {
+	return slices.Contains(searchDirs(), filepath.Dir(i.Picked)) || filepath.Dir(i.Picked) == dir
+}
+
+// copied says whether an image can be copied: a ".v/" stays where its versions appear.
+func (i *Image) copied() bool { return i.ref.Path == "" || i.ref.Path == i.Picked }
+
+// copy has an image copied, and the units use the copy.
+func (s *shelf) copy(i *Image, at string, leaving Marker, others []Marker) error {
+	target, _ := os.Readlink(at)
+	if exists(at) && target != i.Picked && !s.free(at, i.Picked, leaving, others) {
+		source := copySource(at)
+		switch {
+		case source == "":
+			return fmt.Errorf("copy image %q: %q is there already, and is no copy of it: move one of them", i.Picked, at)
+		case named(others, at) && source != i.Picked:
+			return fmt.Errorf("copy image %q: %q is a copy of %q, which other units use: detach them, or rename the image", i.Picked, at, source)
+		case named(others, at):
+			i.use(at)
+			return nil
+		}
+	}
+	for _, name := range beside(i.Picked) {
+		if p := filepath.Join(s.dir, name); exists(p) && copySource(p) == "" {
+			return fmt.Errorf("copy image %q: %q is there already: move it", i.Picked, p)
+		}
+	}
+	s.put = append(s.put, Change{Type: "copy", Path: at, Source: i.Picked})
+	i.use(at)
+	return nil
+}
+
+// use has the units name another path.
+func (i *Image) use(at string) {
+	i.Path, i.Picked = at, at
+	if i.ref.Path != "" {
+		i.ref.Path = at
+	}
+}
+
+// copySource is the image of which a path is a copy that attach made, else "".
+func copySource(at string) string {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Lgetxattr(at, copyOf, buf)
+	if err != nil {
+		return ""
+	}
+	return string(buf[:n])
+}
+
+func named(markers []Marker, image string) bool {
+	return slices.ContainsFunc(markers, func(m Marker) bool { return slices.Contains(m, image) })
+}
+
+// clearOf has the links and copies go that an attach made of images: nothing else,
+// however it is called, and none that is still needed. Copies that are in use stay, and
+// are returned: a service may have a directory as its root.
+func (s *shelf) clearOf(images Marker, others []Marker, inUse bool) (kept []string) {
+	for _, image := range images {
+		if named(others, image) {
+			continue
+		}
+		at := filepath.Join(s.dir, filepath.Base(image))
+		if slices.ContainsFunc(s.put, func(c Change) bool { return c.Path == at }) {
+			continue
+		}
+		if target, err := os.Readlink(at); err == nil && target == image {
+			s.gone = append(s.gone, Change{Type: "unlink", Path: at, Source: image})
+		}
+		source := copySource(at)
+		switch {
+		case at != image || source == "":
+		case inUse:
+			kept = append(kept, at)
+		default:
+			for _, name := range append(beside(at), filepath.Base(at)) {
+				s.gone = append(s.gone, Change{Type: "unlink", Path: filepath.Join(s.dir, name), Source: source})
+			}
+		}
+	}
+	return kept
+}
+
+// othersThan are the images of all that is attached but one.
+func (h Host) othersThan(a *attachment) (others []Marker, err error) {
+	all, err := h.attachments()
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range all {
+		if a == nil || o.Runtime != a.Runtime || !o.Marker.exactly(a.Marker) {
+			others = append(others, o.Marker)
+		}
+	}
+	return others, nil
+}

@@ -1,0 +1,149 @@
+package portable_test
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/portable"
+)
+
+// mixed is a request for the base with its extension, copied.
+func (p *place) mixed(base string) portable.Request {
+	r := p.request(base)
+	r.Copy = "mixed"
+	return r
+}
+
+// TestCopies shows that units use the copies, which go with the units, and the images
+// need not be there any more.
+func TestCopies(t *testing.T) {
+	p := newPlace(t)
+	if err := unix.Setxattr(p.dir+"/web_1/usr/lib/os-release", "user.mark", []byte("kept"), 0); err != nil {
+		t.Fatal(err)
+	}
+	before := p.files()
+	if _, err := p.host.Attach(t.Context(), p.mixed("web_1")); err != nil {
+		t.Fatal(err)
+	}
+	shelf := p.dir + "/host/etc/portables"
+	text := p.read("host" + attachedDir + "/web.service.d/20-portable.conf")
+	for _, line := range []string{"RootDirectory=" + shelf + "/web_1\n", "ExtensionDirectories=" + shelf + "/conf\n", "Environment=PORTABLE=web_1\n", "'" + shelf + "/web_1:" + shelf + "/conf'"} {
+		if !strings.Contains(text, line) {
+			t.Errorf("the drop-in lacks %q:\n%s", line, text)
+		}
+	}
+	mark := make([]byte, 8)
+	if n, err := unix.Getxattr(shelf+"/web_1/usr/lib/os-release", "user.mark", mark); err != nil || string(mark[:n]) != "kept" {
+		t.Errorf("an attribute of the image is %q in the copy, %v", mark[:n], err)
+	}
+	if err := os.RemoveAll(p.dir + "/web_1"); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := p.host.List(t.Context()); err != nil || len(list) != 1 || len(list[0].Missing) > 0 {
+		t.Errorf("without the image the list is %+v, %v", list, err)
+	}
+	if _, err := p.host.Detach(t.Context(), portable.Request{Base: "web", Extensions: []string{"conf"}}); err != nil {
+		t.Fatal(err)
+	}
+	left := p.files()
+	delete(left, "/etc/portables/")
+	delete(left, "/etc/systemd/")
+	if d := cmp.Diff(before, left); d != "" {
+		t.Errorf("detach leaves (+):\n%s", d)
+	}
+}
+
+// TestCopyRefused: a copy takes the place of nothing that is not its own.
+func TestCopyRefused(t *testing.T) {
+	p := newPlace(t)
+	p.base("host/etc/portables/web_1", "web.service")
+	before := p.files()
+	if _, err := p.host.Attach(t.Context(), p.mixed("web_1")); err == nil || !strings.Contains(err.Error(), "is no copy of it") {
+		t.Errorf("copied over an image: %v", err)
+	}
+	if d := cmp.Diff(before, p.files()); d != "" {
+		t.Errorf("the host is another:\n%s", d)
+	}
+}
+
+// TestCopyShared: two attachments have one copy of their base, which goes with the last.
+func TestCopyShared(t *testing.T) {
+	p := newPlace(t)
+	first, second := p.mixed("web_1"), p.mixed("web_1")
+	second.Extensions, second.Prefixes = nil, []string{"other"}
+	for _, r := range []portable.Request{first, second} {
+		if _, err := p.host.Attach(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.host.Detach(t.Context(), portable.Request{Base: "web", Extensions: []string{"conf"}}); err != nil {
+		t.Fatal(err)
+	}
+	if files := p.files(); !has(files, "/etc/portables/web_1/usr/lib/os-release") || has(files, "/etc/portables/conf/") {
+		t.Errorf("after the first was detached: %v", files)
+	}
+	if _, err := p.host.Detach(t.Context(), portable.Request{Base: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	if files := p.files(); has(files, "/etc/portables/web_1/") {
+		t.Errorf("after both were detached: %v", files)
+	}
+}
+
+// TestCopyReplaced: an image that has changed under its name is copied anew.
+func TestCopyReplaced(t *testing.T) {
+	p := newPlace(t)
+	if _, err := p.host.Attach(t.Context(), p.mixed("web_1")); err != nil {
+		t.Fatal(err)
+	}
+	p.write("web_1/usr/share/new", "new")
+	p.asks.active = []string{"web.service"}
+	r := p.mixed("web_1")
+	if _, err := p.host.Reattach(t.Context(), r); err == nil || !strings.Contains(err.Error(), "--now") {
+		t.Errorf("copied over what a service has as its root: %v", err)
+	}
+	r.Now = true
+	if _, err := p.host.Reattach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if text := p.read("host/etc/portables/web_1/usr/share/new"); text != "new" {
+		t.Errorf("the copy has %q", text)
+	}
+	// Without copies again: there is a link in the place of each.
+	r.Copy = ""
+	if _, err := p.host.Reattach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if files := p.files(); files["/etc/portables/web_1"] != "-> "+p.dir+"/web_1" {
+		t.Errorf("there is %v", files)
+	}
+}
+
+// TestCopyInUse: detach leaves a copy that a service has as its root, and says so.
+func TestCopyInUse(t *testing.T) {
+	p := newPlace(t)
+	if _, err := p.host.Attach(t.Context(), p.mixed("web_1")); err != nil {
+		t.Fatal(err)
+	}
+	p.asks.active = []string{"web.service"}
+	r := portable.Request{Base: "web", Extensions: []string{"conf"}, Force: true}
+	done, err := p.host.Detach(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(done.Notes, func(n string) bool { return strings.Contains(n, "/web_1\" stays") }) {
+		t.Errorf("it says %q", done.Notes)
+	}
+	if !has(p.files(), "/etc/portables/web_1/usr/lib/os-release") {
+		t.Error("the copy is gone")
+	}
+	p.asks.active = nil
+	if _, err := p.host.Attach(t.Context(), p.mixed("web_1")); err != nil {
+		t.Errorf("attached over the copy that was left: %v", err)
+	}
+}
