@@ -47,10 +47,15 @@ type NotFoundError struct {
 	// Alias is the name that was looked for and is not there, where Unit is a
 	// symlink to it.
 	Alias string
+	// Unread is what of the search path could not be read: it may be there. "" where
+	// all of it was.
+	Unread string
 }
 
 func (e *NotFoundError) Error() string {
 	switch {
+	case e.Unread != "":
+		return fmt.Sprintf("unit %q not found in what can be read of systemd's search path: %s", e.Unit, e.Unread)
 	case e.Alias != "":
 		return fmt.Sprintf("unit %q not found: it is an alias of %q, which is not there", e.Unit, e.Alias)
 	case e.Path != "":

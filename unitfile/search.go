@@ -104,6 +104,7 @@ type index struct {
 	real     []string // those that exist, resolved, each once
 	exist    []string // the same as given
 	ids      map[string]target
+	unread   string // the first directory that could not be read, and why
 	warnings []Warning
 }
 
@@ -117,7 +118,7 @@ func newIndex(fsys fs.FS, dirs []string, kind string) *index {
 		real, err := x.tree.resolve(d)
 		if err != nil {
 			if !errors.Is(err, fs.ErrNotExist) {
-				x.warn(d, err.Error())
+				x.cannotRead(d, err)
 			}
 			continue
 		}
@@ -136,12 +137,19 @@ func (x *index) warn(file, msg string) {
 	x.warnings = append(x.warnings, Warning{SyntaxError: SyntaxError{File: file, Msg: msg}})
 }
 
+func (x *index) cannotRead(dir string, err error) {
+	x.warn(dir, err.Error())
+	if x.unread == "" {
+		x.unread = dir + ": " + err.Error()
+	}
+}
+
 // scan adds what one directory has under names that no directory before it
 // had, as unit_file_build_name_map does.
 func (x *index) scan(dir, real, suffix string) {
 	entries, err := x.tree.readDir(real)
 	if err != nil {
-		x.warn(dir, err.Error())
+		x.cannotRead(dir, err)
 	}
 	for _, e := range entries {
 		name := e.Name()
@@ -260,7 +268,7 @@ func (x *index) fragment(n Name) (string, error) {
 		}
 	}
 	if err == nil && !known {
-		err = &NotFoundError{Unit: n.full}
+		err = &NotFoundError{Unit: n.full, Unread: x.unread}
 	}
 	return file, err
 }

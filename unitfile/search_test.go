@@ -14,6 +14,13 @@ import (
 )
 
 // root makes a file system: a value "-> X" is a symlink to X.
+// unreadable is a disk that fails.
+type unreadable struct{ fstest.MapFS }
+
+func (unreadable) Lstat(name string) (fs.FileInfo, error) {
+	return nil, &fs.PathError{Op: "lstat", Path: name, Err: syscall.EIO}
+}
+
 func root(files map[string]string) fstest.MapFS {
 	m := fstest.MapFS{}
 	for name, text := range files {
@@ -144,6 +151,9 @@ func TestLoadErrors(t *testing.T) {
 	_, err := Load(root(nil), "a.service", SystemPath())
 	if !errors.Is(err, fs.ErrNotExist) || !errors.As(err, new(*NotFoundError)) {
 		t.Errorf("%v is no NotFoundError and fs.ErrNotExist", err)
+	}
+	if _, err := Load(unreadable{root(nil)}, "a.service", SystemPath()); err == nil || !strings.Contains(err.Error(), "/etc/systemd/system.control: ") || !strings.Contains(err.Error(), "input/output error") {
+		t.Errorf("%v does not say what could not be read", err)
 	}
 	_, err = Load(root(map[string]string{etc + "a.service": ""}), "a.service", SystemPath())
 	var masked *MaskedError

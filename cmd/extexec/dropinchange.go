@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/extexec/extexec/internal/aside"
 	"github.com/extexec/extexec/internal/steps"
 	"github.com/extexec/extexec/units/manager"
 )
@@ -83,35 +84,42 @@ func (c change) look(ctx context.Context, m reloader) error {
 	return nil
 }
 
+// asidePrefix begins the names under which a drop-in is written first. systemd takes no
+// name for a drop-in that does not end in ".conf".
+const asidePrefix = ".extexec-"
+
 // put makes a file what it is to be, by rename, with its directory; without a text
 // both go, the directory if nothing is left in it.
-func put(path string, text []byte) error {
+func put(path string, text []byte) (err error) {
 	dir := filepath.Dir(path)
+	if err := aside.Sweep(dir, asidePrefix, os.Remove); err != nil {
+		return fmt.Errorf("remove what was left behind: %w", err)
+	}
+	defer func() {
+		if err != nil || text == nil {
+			_ = os.Remove(dir) // which fails where somebody else has a drop-in there
+		}
+	}()
 	if text == nil {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		_ = os.Remove(dir) // which fails where somebody else has a drop-in there
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	err := putInto(dir, path, text)
-	if err != nil {
-		_ = os.Remove(dir) // as above
-	}
-	return err
+	return putInto(dir, path, text)
 }
 
 func putInto(dir, path string, text []byte) error {
-	// A name that does not end in ".conf" is none of systemd's.
-	f, err := os.CreateTemp(dir, ".extexec-")
+	f, err := aside.File(dir, asidePrefix)
 	if err != nil {
 		return err
 	}
+	defer f.Close() // once it has its name: until then it is locked
 	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	err = errors.Join(err, f.Chmod(0o644), f.Sync())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

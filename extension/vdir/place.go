@@ -1,7 +1,6 @@
 package vdir
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,36 +8,48 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/internal/aside"
 )
+
+// asidePrefix begins the names below which a version is put together; a name that
+// begins with ".#" is never picked.
+const asidePrefix = ".#extexec."
 
 // A Part is a version on its way into a versioned directory: a copy on the same file
 // system, below a name that nobody picks.
 type Part struct {
-	into, aside string
-	names       []string // what belongs to the version first, the version itself last
-	moved       []string
+	into, version string
+	beside        []string // what belongs to the version by its name
+	aside         *os.File // the directory with the copy; nil once it is gone
+	moved         *Version // where it is, once it was renamed into place
 }
 
 // Copy makes a copy of a version beside the entries of a versioned directory, with
 // files that belong to it by their name, which lie beside it. All of it is on the
 // disk when it returns. cp(1) copies: with owners, times, hard links, attributes and
-// holes.
+// holes. Copies whose makers were killed are removed.
 func Copy(ctx context.Context, source, into string, beside []string) (*Part, error) {
-	p := &Part{into: into, names: append(beside[:len(beside):len(beside)], filepath.Base(source))}
-	var err error
-	if p.aside, err = os.MkdirTemp(into, ".#"+filepath.Base(source)+"."); err != nil {
+	if err := aside.Sweep(into, asidePrefix, discard); err != nil {
+		return nil, fmt.Errorf("remove what was left behind: %w", err)
+	}
+	p := &Part{into: into, version: filepath.Base(source), beside: beside}
+	if err := p.putAside(); err != nil {
 		return nil, err
 	}
-	for _, name := range p.names {
+	var err error
+	for _, name := range append(slices.Clone(beside), p.version) {
 		if err = p.copy(ctx, filepath.Join(filepath.Dir(source), name)); err != nil {
 			break
 		}
 	}
 	if err == nil {
-		err = p.sync()
+		err = os.NewSyscallError("syncfs", unix.Syncfs(int(p.aside.Fd()))) // a rename that is there after a crash must not lead to what is not
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.Remove())
@@ -46,42 +57,50 @@ func Copy(ctx context.Context, source, into string, beside []string) (*Part, err
 	return p, nil
 }
 
-func (p *Part) copy(ctx context.Context, from string) error {
-	c := exec.CommandContext(ctx, "cp", "-a", "-T", "--", from, filepath.Join(p.aside, filepath.Base(from)))
-	out, err := c.CombinedOutput()
-	if err != nil {
-		first, _, _ := strings.Cut(string(out), "\n") // on a full disk there is one for each file
-		return fmt.Errorf("copy %q: %w: %s", from, cmp.Or(context.Cause(ctx), err), first)
-	}
-	return nil
+func (p *Part) putAside() (err error) {
+	p.aside, err = aside.Dir(p.into, asidePrefix+p.version+".")
+	return err
 }
 
-// sync writes all of it to the disk: a rename that is there after a crash must not
-// lead to what is not.
-func (p *Part) sync() error {
-	dir, err := os.Open(p.aside)
-	if err != nil {
-		return err
+func (p *Part) copy(ctx context.Context, from string) error {
+	c := exec.CommandContext(ctx, "cp", "-a", "-T", "--", from, filepath.Join(p.aside.Name(), filepath.Base(from)))
+	// It ends with us; until it has, what it writes to is held.
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.ExtraFiles = []*os.File{p.aside}
+	out, err := c.CombinedOutput()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("copy %q: %w", from, context.Cause(ctx))
 	}
-	defer dir.Close()
-	return os.NewSyscallError("syncfs", unix.Syncfs(int(dir.Fd())))
+	// It goes on after an error, and each further one has the same cause most often.
+	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return fmt.Errorf("copy %q: %w: %s", from, err, first)
 }
 
 // Path is where the copy is, under its own name.
-func (p *Part) Path() string { return filepath.Join(p.aside, p.names[len(p.names)-1]) }
+func (p *Part) Path() string { return filepath.Join(p.aside.Name(), p.version) }
 
-// Move renames the copy into the directory, and never onto something. It returns the
-// path that it has then.
+// Move puts the copy into the directory, and never onto something: first what belongs
+// to it, at last, by a rename, the version itself. It returns the path that it has then.
 func (p *Part) Move() (path string, err error) {
-	for _, name := range p.names {
-		path = filepath.Join(p.into, name)
-		err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(p.aside, name), unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
-		if err != nil {
-			return "", &os.LinkError{Op: "rename", Old: filepath.Join(p.aside, name), New: path, Err: err}
-		}
-		p.moved = append(p.moved, path)
+	var st unix.Stat_t
+	if err := unix.Stat(p.Path(), &st); err != nil {
+		return "", &fs.PathError{Op: "stat", Path: p.Path(), Err: err}
 	}
-	if err := os.Remove(p.aside); err != nil {
+	for _, name := range p.beside {
+		// A link, and no rename: by it is known later that the file is ours.
+		if err := os.Link(filepath.Join(p.aside.Name(), name), filepath.Join(p.into, name)); err != nil {
+			return "", err
+		}
+	}
+	path = filepath.Join(p.into, p.version)
+	if err := unix.Renameat2(unix.AT_FDCWD, p.Path(), unix.AT_FDCWD, path, unix.RENAME_NOREPLACE); err != nil {
+		return "", &os.LinkError{Op: "rename", Old: p.Path(), New: path, Err: err}
+	}
+	p.moved = At(path, suffixOf(path), st.Dev, st.Ino)
+	if err := p.discard(); err != nil {
 		return "", err
 	}
 	dir, err := os.Open(p.into)
@@ -92,18 +111,96 @@ func (p *Part) Move() (path string, err error) {
 	return path, dir.Sync()
 }
 
+func suffixOf(path string) string {
+	if filepath.Ext(path) == ".raw" {
+		return ".raw"
+	}
+	return ""
+}
+
 // Remove takes back what Copy and Move did. What was moved gets a name that nobody
 // picks before it is removed: nobody sees half of it.
 func (p *Part) Remove() error {
-	if err := os.Mkdir(p.aside, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if p.moved == nil {
+		return p.discard()
+	}
+	if err := p.moveBack(); err != nil {
 		return err
 	}
-	var errs []error
-	for i := len(p.moved) - 1; i >= 0; i-- {
-		err := os.Rename(p.moved[i], filepath.Join(p.aside, filepath.Base(p.moved[i])))
-		if !errors.Is(err, fs.ErrNotExist) { // somebody was faster
-			errs = append(errs, err)
+	for _, name := range p.beside { // also where the version is gone
+		if err := removeLink(filepath.Join(p.into, name), filepath.Join(p.aside.Name(), name)); err != nil {
+			return err
 		}
 	}
-	return errors.Join(append(errs, os.RemoveAll(p.aside))...)
+	return p.discard()
+}
+
+// moveBack undoes the rename of Move. The version may count tries by now.
+func (p *Part) moveBack() error {
+	if p.aside == nil {
+		if err := p.putAside(); err != nil {
+			return err
+		}
+	}
+	for _, name := range p.beside {
+		err := os.Link(filepath.Join(p.into, name), filepath.Join(p.aside.Name(), name))
+		if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	path, err := p.moved.Path()
+	if err == nil {
+		err = os.Rename(path, p.Path())
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it is gone: somebody was faster
+		return err
+	}
+	p.moved = nil
+	return nil
+}
+
+func (p *Part) discard() error {
+	if p.aside == nil {
+		return nil
+	}
+	defer func() {
+		p.aside.Close()
+		p.aside = nil
+	}()
+	return discard(p.aside.Name())
+}
+
+// discard removes a directory with a copy. Where the version itself is still in it,
+// what belongs to it is taken out of the directory above, too.
+func discard(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	version := strings.TrimPrefix(filepath.Base(dir), asidePrefix)
+	version = version[:max(0, strings.LastIndex(version, "."))]
+	if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == version }) {
+		for _, e := range entries {
+			if err := removeLink(filepath.Join(filepath.Dir(dir), e.Name()), filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+// removeLink removes a path that is the same file as another one.
+func removeLink(path, other string) error {
+	one, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	two, err := os.Lstat(other)
+	if err != nil || !os.SameFile(one, two) {
+		return err
+	}
+	return os.Remove(path)
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestPart: a copy has all that the version has, is moved with what belongs to it,
@@ -24,7 +26,7 @@ func TestPart(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if filepath.Base(p.Path()) != "web_2.raw" || !strings.HasPrefix(p.Path(), into+"/.#web_2.raw.") {
+			if filepath.Base(p.Path()) != "web_2.raw" || !strings.HasPrefix(p.Path(), into+"/.#extexec.web_2.raw.") {
 				t.Errorf("the copy is %q", p.Path())
 			}
 			if move {
@@ -69,6 +71,94 @@ func TestPartOntoSomething(t *testing.T) {
 	}
 	if _, err := Copy(t.Context(), from+"/none", into, nil); err == nil || list(t, into) != "web_2" {
 		t.Errorf("a copy of nothing: %v, and the directory has %q", err, list(t, into))
+	}
+}
+
+// TestPartThatCounts: a version is taken back under the name that it has then, and what
+// belongs to one that somebody else has removed goes, too.
+func TestPartThatCounts(t *testing.T) {
+	for name, meanwhile := range map[string]func(path string) error{
+		"counted": func(path string) error {
+			var st unix.Stat_t
+			if err := unix.Stat(path, &st); err != nil {
+				return err
+			}
+			_, _, err := At(path, "", st.Dev, st.Ino).Try()
+			return err
+		},
+		"removed": os.Remove,
+		"replaced": func(path string) error {
+			return errors.Join(os.Remove(path), os.Mkdir(filepath.Dir(path)+"/other", 0o755), os.Rename(filepath.Dir(path)+"/other", path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, into := t.TempDir(), t.TempDir()
+			if err := errors.Join(os.Mkdir(from+"/web_2+3", 0o755), os.WriteFile(from+"/web_2+3.more", nil, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			p, err := Copy(t.Context(), from+"/web_2+3", into, []string{"web_2+3.more"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			path, err := p.Move()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := meanwhile(path); err != nil {
+				t.Fatal(err)
+			}
+			want := ""
+			if name == "replaced" {
+				want = "web_2+3" // which is not ours
+			}
+			if err := p.Remove(); err != nil || list(t, into) != want {
+				t.Errorf("Remove: %v, and the directory has %q, want %q", err, list(t, into), want)
+			}
+		})
+	}
+}
+
+// TestPartLeftBehind: what others were killed over is removed by the next copy, with what
+// they had in place already; what belongs to somebody else is not, nor what is being made.
+func TestPartLeftBehind(t *testing.T) {
+	from, into := t.TempDir(), t.TempDir()
+	write := func(path string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(old, path string) {
+		t.Helper()
+		if err := os.Link(old, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun := into + "/.#extexec.web_3.raw.1/"
+	write(begun + "web_3.raw")
+	write(begun + "web_3.verity")
+	write(begun + "web_3.roothash")
+	link(begun+"web_3.verity", into+"/web_3.verity")
+	write(into + "/web_3.roothash") // another one
+	done := into + "/.#extexec.web_4.raw.1/"
+	write(done + "web_4.verity")
+	link(done+"web_4.verity", into+"/web_4.verity")
+	write(into + "/web_4.raw")
+	write(into + "/.#other.1/x")
+	write(from + "/web_2.raw")
+	busy, err := Copy(t.Context(), from+"/web_2.raw", into, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Copy(t.Context(), from+"/web_2.raw", into, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.Remove(), busy.Remove()); err != nil {
+		t.Error(err)
+	}
+	if got, want := list(t, into), ".#other.1 web_3.roothash web_4.raw web_4.verity"; got != want {
+		t.Errorf("the directory has %q, want %q", got, want)
 	}
 }
 

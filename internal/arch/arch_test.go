@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"extension/layers":       {},
 	"extension/release":      {"extension/architecture", "internal/lookup"},
 	"extension/vpick":        {"extension/architecture", "extension/version"},
-	"extension/vdir":         {"extension/vpick"},
+	"extension/vdir":         {"extension/vpick", "internal/aside"},
 
 	"image":           {"image/...", "nsmount"},
 	"image/build":     {"image/gpt", "image/signature", "image/verity"},
@@ -58,6 +58,7 @@ var mayImport = map[string][]string{
 	"portable": {"unitfile", "unitfile/settings", "extension", "extension/release", "extension/vdir", "extension/vpick", "image", "image/policy", "units", "units/lint", "internal/..."},
 
 	"internal/arch":      {},
+	"internal/aside":     {},
 	"internal/buildinfo": {},
 	"internal/journald":  {},
 	"internal/lookup":    {},
