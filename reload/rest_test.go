@@ -226,6 +226,16 @@ func TestOpenFiles(t *testing.T) {
 	if out := start(508); out != "ready\n" {
 		t.Errorf("a start with enough: %q", out)
 	}
+	// The last descriptors are wanted when all is staged.
+	for files := uint64(408); files < 508; files++ {
+		out := start(files)
+		if out == "ready\n" {
+			break
+		}
+		if !strings.Contains(out, "set LimitNOFILE=508") {
+			t.Errorf("a start with %d descriptors: %q", files, out)
+		}
+	}
 	b.start()
 	before := b.svc.Table("")
 	b.install("2")

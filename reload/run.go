@@ -102,10 +102,10 @@ func (s *start) start(ctx context.Context) error {
 	// From here on it is this thread that counts: it gets the namespace, and
 	// executes the command.
 	if _, err := steps.Do(ctx, run, "attach", s.attach(p.is, p.made)); err != nil {
-		return &ExitError{ExitNamespace, err}
+		return &ExitError{ExitNamespace, explainFiles(err, p.is)}
 	}
 	if _, err := steps.Do(ctx, run, "record", s.record(p.is, p.made)); err != nil {
-		return &ExitError{ExitNamespace, err}
+		return &ExitError{ExitNamespace, explainFiles(err, p.is)}
 	}
 	// execve(2) would close the trees too, but one by one, see nsmount.Gather.
 	if err := errors.Join(p.made.all.Close(), p.made.view.Close()); err != nil {
