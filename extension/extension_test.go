@@ -206,7 +206,7 @@ func TestPickErrors(t *testing.T) {
 	top := t.TempDir()
 	write(t, top, map[string]string{
 		"dir/etc/a": "", "file.raw": "", "empty.v/": "", "dirs.v/dirs_1/etc/a": "", "raws.v/raws_1.raw": "", "arm.v/arm_1_arm64/": "",
-		"file/x": "", "dangling": " -> nowhere", "links.v/links_1": " -> nowhere",
+		"file/x": "", "dangling": " -> nowhere", "links.v/links_1": " -> nowhere", "loop": " -> loop",
 	})
 	must(t, unix.Mkfifo(top+"/fifo", 0o600))
 	for _, c := range []struct {
@@ -228,7 +228,9 @@ func TestPickErrors(t *testing.T) {
 		{dirRef("TOP/raws.v"), `"raws_1.raw" is a regular file, not a directory: ExtensionImages= takes it`, true},
 		{dirRef("TOP/fifo"), `"fifo" is a fifo, not a directory`, false},
 		{imageRef("TOP/fifo"), `"fifo" is a fifo, not a regular file or a block device`, false},
-		{dirRef("TOP/file.raw/below"), `not a directory`, false},
+		{dirRef("TOP/file.raw/below"), `open TOP/file.raw/below: not a directory: a file stands in the way of this path: remove it`, false},
+		{dirRef("TOP/loop"), `open TOP/loop: too many levels of symbolic links: a link in this path leads back to itself: mend it`, false},
+		{imageRef("TOP/loop/below"), `a link in this path leads back to itself: mend it, or name another path`, false},
 	} {
 		c.ref.Path = strings.Replace(c.ref.Path, "TOP", top, 1)
 		want := strings.ReplaceAll(c.want, "TOP", top)

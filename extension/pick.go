@@ -292,6 +292,13 @@ func (p *picker) explain(err error) error {
 	optional.Optional = true
 
 	switch {
+	case errors.Is(err, vpick.ErrNoMatch):
+	case errors.Is(err, unix.ELOOP):
+		return fmt.Errorf("%w: a link in this path leads back to itself: mend it, or name another path", err)
+	case errors.Is(err, unix.ENOTDIR):
+		return fmt.Errorf("%w: a file stands in the way of this path: remove it, or name another path", err)
+	}
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: install it, or write %q if it may be missing", err, optional)
 	case !errors.Is(err, vpick.ErrNoMatch):

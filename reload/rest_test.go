@@ -167,6 +167,33 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestCommandsThatCannotBe: a command that cannot be executed is named, with what to do.
+func TestCommandsThatCannotBe(t *testing.T) {
+	b := newBed(t)
+	for name, content := range map[string]string{"text": "no program", "interpreter": "#!/nonexistent\n"} {
+		if err := os.WriteFile(b.dir+"/"+name, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for command, want := range map[string]string{
+		"/nonexistent":                "no such file or directory: it must be there with the extensions laid over",
+		"extexec-no-such-command":     "it must be there with the extensions laid over",
+		"/etc/passwd":                 "permission denied: the user that it runs as must be allowed to execute it",
+		b.dir + "/text":               "exec format error: it is no program",
+		b.dir + "/interpreter":        "and so must its interpreter",
+		b.dir + "/text/is/not/a/path": "not a directory: it must be there",
+	} {
+		o := b.options()
+		o.Argv = []string{command}
+		cmd := child{Run: &o}.command(t)
+		cmd.Stderr = nil
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "execute "+strconv.Quote(command)) || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v, %q; want %q", command, err, out, want)
+		}
+	}
+}
+
 // TestRecordsWhatIsLive: a mount that comes after the record was begun is in the one
 // that is committed.
 func TestRecordsWhatIsLive(t *testing.T) {

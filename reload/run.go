@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -472,7 +473,7 @@ func (s *start) identifyIn(ctx context.Context, r *state.Record) error {
 func (s *start) execute(is *situation, who *identity) error {
 	path, err := lookPath(s.Argv[0])
 	if err != nil {
-		return &ExitError{ExitExec, fmt.Errorf("execute %q: %w", s.Argv[0], err)}
+		return &ExitError{ExitExec, explainExec(s.Argv[0], err)}
 	}
 	if who != nil {
 		if err := who.change.Apply(); err != nil {
@@ -493,7 +494,21 @@ func (s *start) execute(is *situation, who *identity) error {
 	}
 	// unix.Exec restores the soft RLIMIT_NOFILE that the Go runtime has raised.
 	err = unix.Exec(path, argv, os.Environ())
-	return &ExitError{ExitExec, fmt.Errorf("execute %q: %w", path, err)}
+	return &ExitError{ExitExec, explainExec(path, err)}
+}
+
+// explainExec says what to do about a command that cannot be executed.
+func explainExec(name string, err error) error {
+	remedy := ""
+	switch {
+	case errors.Is(err, unix.ENOEXEC):
+		remedy = ": it is no program: a script needs a first line such as \"#!/bin/sh\""
+	case errors.Is(err, fs.ErrPermission):
+		remedy = ": the user that it runs as must be allowed to execute it, on a file system without noexec (NoExec=)"
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, exec.ErrNotFound), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		remedy = ": it must be there with the extensions laid over (extexec inspect --files lists what is in one), and so must its interpreter"
+	}
+	return fmt.Errorf("execute %q: %w%s", name, err, remedy)
 }
 
 // changeDirectory goes where the unit wants the command to be. The directory that

@@ -20,5 +20,5 @@ func trusted(p *extension.Picked) error {
 	if !errors.As(err, &untrusted) {
 		return err
 	}
-	return fmt.Errorf("extension %q: %w: chown root and chmod go-w it, or, by hand, take it all the same with --allow-untrusted-path", p.Ref.String(), err)
+	return fmt.Errorf("extension %q: %w", p.Ref.String(), err)
 }

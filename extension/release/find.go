@@ -122,6 +122,9 @@ func Find(root *os.File, class Class, name string, relax bool) (Release, error) 
 	}
 	r := Release{Class: class, File: class.Dir() + "/" + filePrefix + name}
 	f, err := openExact(root, r.File)
+	if errors.Is(err, unix.ELOOP) {
+		return Release{}, fmt.Errorf("%w: a link leads back to itself: put the release file itself there", err)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		r.File, f, err = scan(root, class, name, relax, danglingNote(root, r.File))
 	}

@@ -78,6 +78,8 @@ func TestFind(t *testing.T) {
 		{"other name, strict", Sysext, "foo", false, map[string]string{sysextFile + "bar": "ID=a"}, map[string]string{sysextFile + "bar": "1"}, "", "has another name"},
 		{"other name, nonsense", Sysext, "foo", false, map[string]string{sysextFile + "bar": "ID=a"}, map[string]string{sysextFile + "bar": "maybe"}, "", "has another name"},
 		{"other name, long nonsense", Sysext, "foo", false, map[string]string{sysextFile + "bar": "ID=a"}, map[string]string{sysextFile + "bar": strings.Repeat("f", 99)}, "", "has another name"},
+		{"a loop of links", Sysext, "foo", false, map[string]string{sysextFile + "foo": " -> extension-release.foo"}, nil, "",
+			"extension-release.foo: too many levels of symbolic links: a link leads back to itself: put the release file itself there"},
 		{"two, relaxed", Sysext, "foo", true, map[string]string{sysextFile + "bar": "ID=a", sysextFile + "baz": "ID=a"}, nil, "", "two release files"},
 		{"two, not strict", Sysext, "foo", false, map[string]string{sysextFile + "bar": "ID=a", sysextFile + "baz": "ID=a"},
 			map[string]string{sysextFile + "bar": "no", sysextFile + "baz": "no"}, "", "two release files"},

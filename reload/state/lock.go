@@ -52,6 +52,9 @@ func (u *Unit) Lock(ctx context.Context, wait time.Duration) (*Lock, error) {
 // tryLock returns nil, nil where someone else holds the lock.
 func (u *Unit) tryLock() (*Lock, error) {
 	f, err := makeDir(u.record, 0o755)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
+		err = fmt.Errorf("%w: records are kept in directories: remove what stands there in place of one, or name another place with --state-dir", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock %q: %w", u.name, err)
 	}

@@ -156,6 +156,20 @@ func TestModes(t *testing.T) {
 
 // Nothing above the two levels that are ours is made: an initrd has no /var, and
 // gets none.
+// TestNoDirectory: where something else stands in the place of the record's directory,
+// the error says what to do.
+func TestNoDirectory(t *testing.T) {
+	top := t.TempDir()
+	must(t, os.Symlink("loop", filepath.Join(top, "loop")))
+	must(t, os.WriteFile(filepath.Join(top, "file"), nil, 0o600))
+	for _, name := range []string{"loop", "file"} {
+		l, err := unit(t, In(filepath.Join(top, name)), "web").Lock(t.Context(), 0)
+		if l != nil || err == nil || !strings.Contains(err.Error(), filepath.Join(top, name)) || !strings.Contains(err.Error(), "name another place with --state-dir") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestMissingParent(t *testing.T) {
 	top := t.TempDir()
 	d := Dirs{Record: filepath.Join(top, "extexec/units"), Memory: filepath.Join(top, "var/lib/extexec/units")}
