@@ -36,6 +36,7 @@ type child struct {
 	Strike syscall.Signal // a start gets it at Point, or, where it is 0 and Bind empty, fails there
 	Points string         // a start writes the names of its points into this file
 	Warned string         // and what it warns of into this one
+	Nobody bool           // repair as a user other than root
 }
 
 const envChild = "RELOADTEST_CHILD"
@@ -59,6 +60,13 @@ func (c child) do() error {
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: c.Files, Max: c.Files}); err != nil {
 			return err
 		}
+	}
+	if c.Nobody {
+		if err := syscall.Setuid(65534); err != nil {
+			return err
+		}
+		_, err := Repair(context.Background(), RepairOptions{Options: Options{Dirs: c.Dirs}})
+		return err
 	}
 	if c.Run != nil {
 		for _, v := range nsmounttest.Environment() {

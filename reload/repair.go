@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -52,6 +53,9 @@ type Stale struct {
 // namespace of every service. Every service is a transaction of its own: what went
 // wrong with one is in its Err.
 func Repair(ctx context.Context, o RepairOptions) ([]Repaired, error) {
+	if os.Geteuid() != 0 { // who may not look finds nothing to repair
+		return nil, errors.New("extexec repair needs root to look into the mount namespaces of services: use sudo")
+	}
 	host, err := hostView(startedBySystemd())
 	if err != nil {
 		return nil, err

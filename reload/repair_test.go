@@ -12,6 +12,7 @@ import (
 
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/nsmounttest"
+	"github.com/extexec/extexec/reload/state"
 )
 
 // repair never goes without a name: the machine may have services of its own.
@@ -239,5 +240,15 @@ func TestRepairNames(t *testing.T) {
 	b.svc.Stop()
 	if all := b.repair(false); len(all) != 0 {
 		t.Errorf("a service that has ended: %+v", all)
+	}
+}
+
+// TestRepairNeedsRoot: who may not look must not be told that there is nothing to repair.
+func TestRepairNeedsRoot(t *testing.T) {
+	nsmounttest.Root(t)
+	cmd := child{Nobody: true, Dirs: state.In(t.TempDir())}.command(t)
+	cmd.Stderr = nil
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "needs root") {
+		t.Errorf("%v, %q; want that it needs root", err, out)
 	}
 }

@@ -330,7 +330,11 @@ func (s *start) openLive(ctx context.Context) (err error) {
 	if s.systemd {
 		return nil
 	}
-	return notInChroot(ctx, s.ns, s.live)
+	err = notInChroot(ctx, s.ns, s.live)
+	if errors.Is(err, unix.EPERM) {
+		err = fmt.Errorf("%w: root without CAP_SYS_ADMIN or CAP_SYS_CHROOT cannot mount: in a container, start that privileged", err)
+	}
+	return err
 }
 
 func (s *start) pick(is *situation) steps.Step[[]*extension.Picked] {

@@ -52,11 +52,8 @@ func (u *Unit) Lock(ctx context.Context, wait time.Duration) (*Lock, error) {
 // tryLock returns nil, nil where someone else holds the lock.
 func (u *Unit) tryLock() (*Lock, error) {
 	f, err := makeDir(u.record, 0o755)
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
-		err = fmt.Errorf("%w: records are kept in directories: remove what stands there in place of one, or name another place with --state-dir", err)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("lock %q: %w", u.name, err)
+		return nil, fmt.Errorf("lock %q: %w%s", u.name, err, remedyFor(err))
 	}
 	l := &Lock{unit: u, record: dir{f: f, reach: u.reach}}
 	ok, err := l.take()
@@ -74,6 +71,19 @@ func (u *Unit) tryLock() (*Lock, error) {
 	}
 	l.sweep()
 	return l, nil
+}
+
+// remedyFor says what to do where the directory of a record cannot be had.
+func remedyFor(err error) string {
+	switch {
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
+		return ": records are kept in directories: remove what stands there in place of one, or name another place with --state-dir"
+	case errors.Is(err, unix.EROFS):
+		return ": records need a file system that can be written to: name another place with --state-dir"
+	case errors.Is(err, fs.ErrPermission):
+		return ": run extexec as root"
+	}
+	return ""
 }
 
 // sweep removes the half-written files of a holder that was killed. Nobody reads them,
