@@ -21,6 +21,7 @@ var places = []struct {
 	name    string
 	options nsmounttest.Options
 	follows bool // by propagation
+	binds   bool // what the overlay itself shows, so it follows that
 	covered bool // the first trees are locked, and stay (before Linux 7.2)
 }{
 	{name: "peer", follows: true},
@@ -28,8 +29,8 @@ var places = []struct {
 	{name: "copy", options: nsmounttest.Options{Propagation: unix.MS_PRIVATE}},
 	{name: "user namespace, copy", options: nsmounttest.Options{Propagation: unix.MS_PRIVATE, UserNS: true}, covered: true},
 	{name: "user namespace, slave", options: nsmounttest.Options{Propagation: unix.MS_SLAVE, UserNS: true}, follows: true},
-	{name: "sandbox", options: nsmounttest.Options{Sandbox: []string{"/usr", "/opt", "/etc", "/proc"}}},
-	{name: "sandbox, user namespace", options: nsmounttest.Options{Sandbox: []string{"/usr", "/opt", "/etc", "/proc"}, UserNS: true}},
+	{name: "sandbox", options: nsmounttest.Options{Sandbox: []string{"/usr", "/opt", "/etc", "/proc"}}, binds: true},
+	{name: "sandbox, user namespace", options: nsmounttest.Options{Sandbox: []string{"/usr", "/opt", "/etc", "/proc"}, UserNS: true}, binds: true},
 }
 
 func childSees(c *nsmounttest.Child) string {
@@ -44,6 +45,7 @@ func childSees(c *nsmounttest.Child) string {
 // version, whatever their mount namespace is, reload after reload, and no lookup
 // fails in any of them; without it those do that follow.
 func TestElsewhere(t *testing.T) {
+	onTop := nsmount.Probe().NoBeneath // then nothing comes off
 	for _, p := range places {
 		for _, all := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, all=%v", p.name, all), func(t *testing.T) {
@@ -68,7 +70,7 @@ func TestElsewhere(t *testing.T) {
 					}
 					b.want(v)
 					want := v
-					if !all && !p.follows {
+					if !all && !p.follows && !(onTop && p.binds) {
 						want = "1"
 					}
 					if got := childSees(c); got != want+" "+want+" "+want {
@@ -81,7 +83,7 @@ func TestElsewhere(t *testing.T) {
 					}
 				}
 				n := overlaysOf(t, c.PID)
-				if all && n != 3 && !(p.covered && n == 6) {
+				if all && n != 3 && !(p.covered && n == 6) && !(onTop && n == 12) {
 					t.Errorf("the child's namespace has %d overlays of ours, covered: %v", n, p.covered)
 				}
 				b.whole()
@@ -100,29 +102,46 @@ func overlaysOf(t *testing.T, pid int) int {
 }
 
 // TestElsewhereCarries: what is mounted below a hierarchy in another namespace stays
-// there, whatever the main one has.
+// there, whatever the main one has. Where the new tree goes on top, also in what follows
+// by propagation, the reload is refused rather than that it lies beneath.
 func TestElsewhereCarries(t *testing.T) {
-	for _, p := range places {
-		t.Run(p.name, func(t *testing.T) {
-			b := newBed(t)
-			b.write("Namespaces=unit")
-			b.start()
-			c := b.svc.Spawn(p.options)
-			c.Mount("tmpfs", "/etc/extension-release.d", "tmpfs", unix.MS_RDONLY, "size=4k")
-			b.install("2")
-			if _, err := b.reload(Options{}); err != nil {
-				t.Fatal(err)
-			}
-			if got := childSees(c); got != "2 2 2" {
-				t.Errorf("the child sees %q", got)
-			}
-			if got := c.Read("/etc/extension-release.d/extension-release.conf"); !strings.Contains(got, "no such file") {
-				t.Errorf("what the child's mount hides shows: %q", got)
-			}
-			if got := b.svc.Read("/etc/extension-release.d/extension-release.conf"); got != "ID=_any\n" && p.name != "peer" {
-				t.Errorf("the service sees %q", got)
-			}
-		})
+	for _, limits := range []nsmount.Limits{nsmount.Probe(), {NoBeneath: true}} {
+		for _, p := range places {
+			t.Run(fmt.Sprintf("%s, NoBeneath=%v", p.name, limits.NoBeneath), func(t *testing.T) {
+				b := newBed(t)
+				b.write("Namespaces=unit")
+				b.start()
+				c := b.svc.Spawn(p.options)
+				c.Mount("tmpfs", "/etc/extension-release.d", "tmpfs", unix.MS_RDONLY, "size=4k")
+				b.install("2")
+				want := "2 2 2"
+				_, err := Reload(t.Context(), Options{Name: "bed", Dirs: b.dirs, Limits: limits})
+				// A peer's mount is the service's, too.
+				if limits.NoBeneath && (p.follows || p.binds) && p.name != "peer" {
+					want = "1 1 1"
+					var f *Failure
+					if !errors.As(err, &f) || f.Left != Unchanged {
+						t.Errorf("error %v, want one that leaves all unchanged", err)
+					}
+					for _, text := range []string{fmt.Sprintf("processes [%d]", c.PID), "(/etc/extension-release.d)", "restart the service"} {
+						if err == nil || !strings.Contains(err.Error(), text) {
+							t.Errorf("error %v, want %q in it", err, text)
+						}
+					}
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				if got := childSees(c); got != want {
+					t.Errorf("the child sees %q, want %q", got, want)
+				}
+				if got := c.Read("/etc/extension-release.d/extension-release.conf"); !strings.Contains(got, "no such file") {
+					t.Errorf("what the child's mount hides shows: %q", got)
+				}
+				if got := b.svc.Read("/etc/extension-release.d/extension-release.conf"); got != "ID=_any\n" && p.name != "peer" {
+					t.Errorf("the service sees %q", got)
+				}
+			})
+		}
 	}
 }
 
@@ -278,7 +297,7 @@ func TestElsewhereAtEveryStep(t *testing.T) {
 				if got := childSees(c); got != "3 3 3" {
 					t.Errorf("the child sees %q after the next reload", got)
 				}
-				if n := overlaysOf(t, c.PID); n != 3 {
+				if n := overlaysOf(t, c.PID); n != 3 && !nsmount.Probe().NoBeneath {
 					t.Errorf("%d overlays in the child's namespace", n)
 				}
 				b.whole()

@@ -186,7 +186,7 @@ func (p *planner) do(ctx context.Context) error {
 		}
 		p.compared(is, running, look, all.picked(), todo)
 	}
-	layers, err := steps.Do(ctx, run, "stage", p.stage(is, look, all))
+	layers, err := steps.Do(ctx, run, "stage", p.stage(running, is, look, all))
 	if err != nil {
 		return err
 	}
@@ -277,7 +277,7 @@ func (p *planner) lived(ctx context.Context, is *situation) <-chan []*extension.
 
 // stage stages as a reload does, which shows what cannot be staged; the trees are
 // given up at once, the layers stay open.
-func (p *planner) stage(is *situation, v *hierarchy.View, all *opened) steps.Step[*layers] {
+func (p *planner) stage(target *target, is *situation, v *hierarchy.View, all *opened) steps.Step[*layers] {
 	return steps.Step[*layers]{Do: func(ctx context.Context) (*layers, error) {
 		source := hierarchy.Source{Generation: is.record.Current.Number + 1, Serial: nextSerial(is.record, v), Name: p.res.Name}
 		l, err := layersOf(is, all, source)
@@ -286,6 +286,9 @@ func (p *planner) stage(is *situation, v *hierarchy.View, all *opened) steps.Ste
 		}
 		p.run.Own(l)
 		staged, err := hierarchy.Stage(ctx, v, l.wanted, false)
+		if err == nil {
+			err = p.hidden(ctx, target, is, staged)
+		}
 		for _, s := range staged {
 			err = errors.Join(err, s.Close())
 		}

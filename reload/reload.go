@@ -214,7 +214,7 @@ func (t *transaction) goLive(ctx context.Context, is *situation, running *target
 			return t.stay(ctx, is, running, all.picked())
 		}
 	}
-	made, err := steps.Do(ctx, run, "stage", t.stage(is, look, all, todo))
+	made, err := steps.Do(ctx, run, "stage", t.stage(running, is, look, all, todo))
 	if err != nil {
 		return err
 	}

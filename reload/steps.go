@@ -232,7 +232,7 @@ func (m *made) Close() error {
 	return errors.Join(errs...)
 }
 
-func (t *transaction) stage(is *situation, v *hierarchy.View, all *opened, todo todo) steps.Step[*made] {
+func (t *transaction) stage(target *target, is *situation, v *hierarchy.View, all *opened, todo todo) steps.Step[*made] {
 	return steps.Step[*made]{Do: func(ctx context.Context) (*made, error) {
 		number := is.record.Current.Number
 		if todo == exchange {
@@ -252,7 +252,7 @@ func (t *transaction) stage(is *situation, v *hierarchy.View, all *opened, todo 
 			return nil, err
 		}
 		t.res.Warnings = append(t.res.Warnings, copies(m.staged)...)
-		return m, nil
+		return m, t.hidden(ctx, target, is, m.staged)
 	}}
 }
 

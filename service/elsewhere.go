@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/extexec/extexec/nsmount"
 )
 
 // A MountNamespace is one that processes of a service live in.
@@ -54,6 +56,35 @@ func (n MountNamespace) Open() (*os.File, error) {
 		}
 	}
 	return nil, fmt.Errorf("open mount namespace %d: %w", n.ID, ErrGone)
+}
+
+// Table reads what is mounted in the namespace through the first of its processes that
+// is still there; [ErrGone] where none is.
+func (n MountNamespace) Table() (*nsmount.Table, error) {
+	for _, pid := range n.PIDs {
+		t, err := n.tableThrough(pid)
+		if err == nil || !passing(err) {
+			return t, err
+		}
+	}
+	return nil, fmt.Errorf("read the mount table of mount namespace %d: %w", n.ID, ErrGone)
+}
+
+func (n MountNamespace) tableThrough(pid int) (*nsmount.Table, error) {
+	p, err := Open(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	t, err := p.MountTable()
+	if err != nil {
+		return nil, err
+	}
+	// Where it was read: a process that moves comes back no more.
+	if id, err := p.MountNS(); err != nil || id != n.ID {
+		return nil, errors.Join(ErrGone, err)
+	}
+	return t, nil
 }
 
 // through opens the namespace through one process: [ErrGone] where that is in

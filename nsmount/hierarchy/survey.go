@@ -45,11 +45,12 @@ type Survey struct {
 	mounted bool          // something is mounted on it
 	whole   *nsmount.Tree // the host's
 
-	attr   nsmount.Attr  // of what is visible now
-	shared bool          // of what is visible now
-	locked bool          // its children, if any, come off in one piece only
-	old    *nsmount.Tree // what is visible now, dressed, for the way back; nil where there is no overlay
-	prints []mountPrint  // of the carried mounts, to see whether they changed
+	on     *nsmount.Mount // what is visible now, or lies under it where nothing is mounted on it
+	attr   nsmount.Attr   // of what is visible now
+	shared bool           // of what is visible now
+	locked bool           // its children, if any, come off in one piece only
+	old    *nsmount.Tree  // what is visible now, dressed, for the way back; nil where there is no overlay
+	prints []mountPrint   // of the carried mounts, to see whether they changed
 }
 
 // Top is the topmost overlay; ok is false where there is none.
@@ -446,7 +447,7 @@ func (s *Survey) look(own *carrySource, live *nsmount.Namespace, table *nsmount.
 		}
 	}
 	own.ns, own.table, own.top, own.root = live, table, top, top.Root
-	s.attr, s.shared = top.Attr, top.Shared != 0
+	s.on, s.attr, s.shared = top, top.Attr, top.Shared != 0
 	s.stack(table, top)
 	return nil
 }
