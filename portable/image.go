@@ -147,6 +147,9 @@ func (h Host) openExtension(ctx context.Context, given string, base *Image, forc
 		if err := r.Match(picked.Name, release.Host{OS: system, Scope: "portable"}); err != nil {
 			return nil, errors.Join(fmt.Errorf("extension %q: %w", path, err), i.Close())
 		}
+		if err := h.known(path, r.File); err != nil {
+			return nil, errors.Join(err, i.Close())
+		}
 	}
 	if kind == settings.Image {
 		f, err := openFile(picked.Path)
@@ -158,6 +161,18 @@ func (h Host) openExtension(ctx context.Context, given string, base *Image, forc
 		}
 	}
 	return i, nil
+}
+
+// known refuses an extension whose release file systemd would not find at a start: 252
+// takes the version in the name of an extension for a part of its name.
+func (h Host) known(extension, releaseFile string) error {
+	name := strings.TrimSuffix(filepath.Base(extension), ".raw")
+	short := shortName(name)
+	if v := h.Facts.Systemd; v == 0 || v > 252 || short == name || filepath.Ext(name) == ".v" || !strings.HasSuffix(releaseFile, "/extension-release."+short) {
+		return nil
+	}
+	return fmt.Errorf("extension %q: systemd %d looks for a file extension-release.%s in it, and there is extension-release.%s: call it %s%s", extension, h.Facts.Systemd,
+		name, short, short, strings.TrimPrefix(filepath.Base(extension), name))
 }
 
 // kindOf says as what a path is listed in a unit.

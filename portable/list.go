@@ -138,8 +138,8 @@ type UnitText struct {
 	Text  string `json:"text"`
 }
 
-// Inspect looks at an image as Attach would. No prefixes are those of its name, "-" is
-// all units.
+// Inspect looks at an image as Attach would. No prefixes are those of its name, and all
+// where no unit has that; "-" is all units.
 func (h Host) Inspect(ctx context.Context, r Request) (in *Inspection, err error) {
 	images, err := h.open(ctx, r)
 	defer func() {
@@ -158,6 +158,9 @@ func (h Host) Inspect(ctx context.Context, r Request) (in *Inspection, err error
 		prefixes = nil
 	}
 	found, err := unitFiles(images, prefixes)
+	if err == nil && len(found)+len(r.Prefixes) == 0 {
+		found, err = unitFiles(images, nil)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/extexec/extexec/nsmount/nsmounttest"
 	"github.com/extexec/extexec/portable"
 	"github.com/extexec/extexec/unitfile/settings"
+	"github.com/extexec/extexec/units"
 	"github.com/extexec/extexec/units/lint"
 )
 
@@ -466,6 +467,33 @@ func TestRefused(t *testing.T) {
 		{"control character", func(p *place, r *portable.Request) {
 			p.write("web_1/usr/lib/systemd/system/web-\x01.service", "[Service]\n")
 		}, `web-\x01.service`},
+		{"link to the host", func(p *place, r *portable.Request) {
+			_ = os.Symlink(p.dir+"/host/etc/.keep", p.dir+"/web_1/usr/lib/systemd/system/web-x.service")
+		}, "symbolic link"},
+		{"line end", func(p *place, r *portable.Request) {
+			p.write("web_1/usr/lib/systemd/system/web-\n.service", "[Service]\n")
+		}, `web-\n.service`},
+		{"dots in the name of a unit", func(p *place, r *portable.Request) {
+			p.write("web_1/usr/lib/systemd/system/web-..\\..\\x y.service", "[Service]\n")
+		}, `web-..`},
+		{"dots for an image", func(p *place, r *portable.Request) { r.Base = ".." }, "cannot be the name of an image"},
+		{"dots for an extension", func(p *place, r *portable.Request) { r.Extensions = []string{".."} }, "cannot be the name of an image"},
+		{"dots for a prefix", func(p *place, r *portable.Request) { r.Prefixes = []string{"../web"} }, "begins with ../web"},
+		{"dots for a profile", func(p *place, r *portable.Request) { r.Profile = "../default" }, "profile"},
+		{"unit that is a directory", func(p *place, r *portable.Request) {
+			p.write("web_1/usr/lib/systemd/system/web-x.service/x", "")
+		}, "no regular file"},
+		{"unit that is too large", func(p *place, r *portable.Request) {
+			p.write("web_1/usr/lib/systemd/system/web-x.service", strings.Repeat("#", 1<<20+1))
+		}, "1048577 bytes"},
+		{"left over of the other kind", func(p *place, r *portable.Request) {
+			p.write("host/run/systemd/system.attached/web.service.d/20-portable.conf", "# Drop-in created for image '/gone', do not edit.\n")
+		}, "left over"},
+		{"versioned name on 252", func(p *place, r *portable.Request) {
+			p.host.Facts.Systemd = 252
+			p.write("tool_1/usr/lib/extension-release.d/extension-release.tool", "ID=base\nVERSION_ID=7\n")
+			r.Extensions = []string{p.dir + "/tool_1"}
+		}, "extension-release.tool_1"},
 		{"confext level", func(p *place, r *portable.Request) {
 			p.write("conf/etc/extension-release.d/extension-release.conf", "ID=base\nCONFEXT_LEVEL=2\nSYSEXT_LEVEL=1\n")
 		}, "CONFEXT_LEVEL"},
@@ -501,6 +529,10 @@ func TestRefused(t *testing.T) {
 			_, err := p.host.Attach(t.Context(), r)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v; want %q", err, c.want)
+			}
+			var list *units.RefusedError // has a line for each thing
+			if err != nil && strings.Contains(err.Error(), "\n") && !errors.As(err, &list) {
+				t.Errorf("it is more than a line: %v", err)
 			}
 			if d := cmp.Diff(before, p.files()); d != "" {
 				t.Errorf("it is another host:\n%s", d)
