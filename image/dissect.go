@@ -236,6 +236,7 @@ const takes = "squashfs, erofs, ext4, btrfs, xfs, or a GPT disk image with a roo
 func explain(found probe.Found, err error) error {
 	var several *probe.AmbiguousError
 	var cut *probe.TruncatedError
+	var elsewhere *probe.ElsewhereError
 	var table *gpt.FormatError
 	switch {
 	case errors.Is(err, probe.ErrEmpty), errors.Is(err, probe.ErrZeros), errors.As(err, &table):
@@ -244,6 +245,8 @@ func explain(found probe.Found, err error) error {
 		return fmt.Errorf("%w: an image is %s", err, takes)
 	case errors.As(err, &several):
 		return fmt.Errorf("%w: remove what is left over, with wipefs, or build it again", err)
+	case errors.As(err, &elsewhere):
+		return fmt.Errorf("%w: build it without", err)
 	case errors.As(err, &cut) && !found.Type.Mountable():
 		return refuse(found.Type)
 	case errors.As(err, &cut):

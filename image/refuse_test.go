@@ -49,6 +49,8 @@ func TestRefusedContent(t *testing.T) {
 		copy(b[off:], s)
 		return b
 	}
+	btrfs := with(64<<10+0x40, "_BHRfS_M")
+	btrfs[64<<10+0x88] = 2
 	stale := disk(root)
 	copy(stale, "XFSB")
 	overwritten := disk(root) // mkfs over a disk: the table at the end is still there
@@ -79,6 +81,10 @@ func TestRefusedContent(t *testing.T) {
 		{"f2fs", with(1024, "\x10\x20\xf5\xf2"), []string{"it is f2fs, which extexec does not mount"}},
 		{"iso9660", with(32769, "CD001"), []string{"it is iso9660, which extexec does not mount"}},
 		{"ext2", with(1024+56, "\x53\xef"), []string{"it is ext2, which extexec does not mount"}},
+		{"btrfs of two devices", btrfs, []string{"its btrfs has 2 devices, and an image is one file", "build it without"}},
+		{"btrfs partition of two devices", disk(gpttest.Partition{Type: rootX86, Data: btrfs}), []string{"root partition", "2 devices"}},
+		{"log elsewhere", with(0, "XFSB"), []string{"its xfs has its log on another device"}},
+		{"journal elsewhere", with(1024+56, "\x53\xef"+strings.Repeat("\x00", 34)+"\x04\x00\x00\x00\x40"), []string{"its ext4 has its journal on another device"}},
 		{"ambiguous", with(0, "hsqs"+strings.Repeat("\x00", 1020)+"\xe2\xe1\xf5\xe0"), []string{"several things at once (squashfs, erofs)", "wipefs"}},
 		{"table and fs", stale, []string{"several things at once (xfs, GUID partition table)", "wipefs"}},
 		{"backup table and fs", overwritten, []string{"several things at once (GUID partition table, xfs)", "wipefs"}},

@@ -62,6 +62,8 @@ type Found struct {
 	Type Type
 	// Size is how long the file system says that it is, in bytes; 0 where that is not known.
 	Size int64
+
+	elsewhere string // in words, what of it lies on another device; "" where nothing does
 }
 
 // What a blob can be that is nothing.
@@ -90,6 +92,17 @@ type TruncatedError struct {
 
 func (e *TruncatedError) Error() string {
 	return fmt.Sprintf("it is cut off: its %s takes %d bytes, and it has only %d", e.Type, e.Want, e.Have)
+}
+
+// ElsewhereError says that a file system has a part that is not in the blob: what protects the blob does not protect
+// that, and somebody else may give it.
+type ElsewhereError struct {
+	Type Type
+	Part string // in words
+}
+
+func (e *ElsewhereError) Error() string {
+	return fmt.Sprintf("its %s has %s, and an image is one file", e.Type, e.Part)
 }
 
 // blob is the parts of a blob that are looked at; what lies beyond its end is missing.
@@ -134,7 +147,7 @@ func has(part []byte, off int, magic string) bool {
 }
 
 // Identify finds out what a blob of size bytes is. The error is ErrEmpty, ErrZeros, ErrUnknown, an *AmbiguousError,
-// a *TruncatedError (together with what was found), or what reading r gave.
+// an *ElsewhereError or a *TruncatedError (both together with what was found), or what reading r gave.
 func Identify(r io.ReaderAt, size int64) (Found, error) {
 	if size <= 0 {
 		return Found{}, ErrEmpty
@@ -154,6 +167,8 @@ func Identify(r io.ReaderAt, size int64) (Found, error) {
 			e.Types = append(e.Types, f.Type)
 		}
 		return Found{}, e
+	case len(found) == 1 && found[0].elsewhere != "":
+		return found[0], &ElsewhereError{Type: found[0].Type, Part: found[0].elsewhere}
 	case len(found) == 1 && found[0].Size > size:
 		return found[0], &TruncatedError{Type: found[0].Type, Want: found[0].Size, Have: size}
 	case len(found) == 1:
@@ -258,7 +273,20 @@ func erofs(b blob) (Found, bool) {
 	if binary.LittleEndian.Uint32(s[80:])&feature48Bit != 0 && binary.LittleEndian.Uint64(s[112:]) != 0 {
 		blocks |= uint64(binary.LittleEndian.Uint16(s[14:])) << 32
 	}
-	return Found{Type: Erofs, Size: mul(blocks, 1<<min(s[12], 32))}, true
+	f := Found{Type: Erofs, Size: mul(blocks, 1<<min(s[12], 32))}
+	// Old kernels (Linux 6.1) open the device that the table in the image names, newer ones take it to lie behind the rest.
+	const deviceTable = 0x8
+	if n := binary.LittleEndian.Uint16(s[86:]); n > 0 && binary.LittleEndian.Uint32(s[80:])&deviceTable != 0 {
+		f.elsewhere = fmt.Sprintf("data on %s", count(int(n), "other device"))
+	}
+	return f, true
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // ext: fs/ext4/ext4.h. What only ext4 has tells it from its forerunners, as libblkid does it.
@@ -271,6 +299,7 @@ func ext(b blob) (Found, bool) {
 	compat, incompat, roCompat := le.Uint32(s[92:]), le.Uint32(s[96:]), le.Uint32(s[100:])
 	const (
 		hasJournal   = 0x4
+		journalInode = 0xe0             // where its number is
 		ext3Incompat = 0x2 | 0x4 | 0x10 // filetype, recover, meta_bg
 		ext3RoCompat = 0x1 | 0x2 | 0x4  // sparse_super, large_file, btree_dir
 		is64Bit      = 0x80
@@ -287,19 +316,22 @@ func ext(b blob) (Found, bool) {
 		blocks |= uint64(le.Uint32(s[0x150:])) << 32
 	}
 	f.Size = mul(blocks, 1024<<min(le.Uint32(s[24:]), 32))
+	if f.Type == Ext4 && compat&hasJournal != 0 && le.Uint32(s[journalInode:]) == 0 {
+		f.elsewhere = "its journal on another device"
+	}
 	return f, true
 }
 
-// btrfs: include/uapi/linux/btrfs_tree.h; the size is that of all devices together, so it says nothing where there
-// are several.
+// btrfs: include/uapi/linux/btrfs_tree.h; the size is that of all devices together. The kernel finds those by the UUID
+// of the file system, among all that it has ever seen.
 func btrfs(b blob) (Found, bool) {
 	s := at(b.btrfs, 0, 0x100)
 	if s == nil || !has(s, 0x40, "_BHRfS_M") {
 		return Found{}, false
 	}
-	f := Found{Type: Btrfs}
-	if binary.LittleEndian.Uint64(s[0x88:]) == 1 {
-		f.Size = mul(binary.LittleEndian.Uint64(s[0x70:]), 1)
+	f := Found{Type: Btrfs, Size: mul(binary.LittleEndian.Uint64(s[0x70:]), 1)}
+	if n := binary.LittleEndian.Uint64(s[0x88:]); n != 1 {
+		f.elsewhere = fmt.Sprintf("%d devices", n)
 	}
 	return f, true
 }
@@ -310,7 +342,15 @@ func xfs(b blob) (Found, bool) {
 	if s == nil || !has(s, 0, "XFSB") {
 		return Found{}, false
 	}
-	return Found{Type: Xfs, Size: mul(binary.BigEndian.Uint64(s[8:]), uint64(binary.BigEndian.Uint32(s[4:])))}, true
+	be := binary.BigEndian
+	f := Found{Type: Xfs, Size: mul(be.Uint64(s[8:]), uint64(be.Uint32(s[4:])))}
+	switch {
+	case be.Uint64(s[16:]) != 0:
+		f.elsewhere = "a realtime device"
+	case be.Uint64(s[48:]) == 0:
+		f.elsewhere = "its log on another device"
+	}
+	return f, true
 }
 
 func f2fs(b blob) (Found, bool) { return Found{Type: F2fs}, has(b.head, 1024, "\x10\x20\xf5\xf2") }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/extexec/extexec/image/gpt/gpttest"
@@ -164,12 +166,12 @@ func TestAmbiguous(t *testing.T) {
 
 // TestSizes shows that sizes that do not fit count as too large instead of wrapping around.
 func TestSizes(t *testing.T) {
-	le, ff := binary.LittleEndian, bytes.Repeat([]byte{0xff}, 8)
+	ff := bytes.Repeat([]byte{0xff}, 8)
 	squash := blob(8192, map[int]string{0: "hsqs", 40: string(ff)})
 	erofs := blob(8192, map[int]string{1024: "\xe2\xe1\xf5\xe0", 1024 + 12: "\xff", 1024 + 36: string(ff[:4])})
 	erofs48 := blob(8192, map[int]string{1024: "\xe2\xe1\xf5\xe0", 1024 + 12: "\x0c", 1024 + 14: "\x01", 1024 + 80: "\x80", 1024 + 112: "\x24"})
 	ext := blob(8192, map[int]string{1024 + 56: "\x53\xef", 1024 + 4: string(ff[:4]), 1024 + 24: string(ff[:4]), 1024 + 96: "\x40"})
-	xfs := blob(8192, map[int]string{0: "XFSB" + string(ff) + string(ff)})
+	xfs := blob(8192, map[int]string{0: "XFSB" + string(ff) + string(ff[:4]), 48: "\x01"})
 	stub := []byte("hsqs")
 	btrfs := blob(70<<10, map[int]string{64<<10 + 0x40: "_BHRfS_M", 64<<10 + 0x70: string(ff), 64<<10 + 0x88: "\x01"})
 	for name, b := range map[string][]byte{
@@ -181,10 +183,69 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// The devices of a btrfs that has several are not in one file.
-	le.PutUint64(btrfs[64<<10+0x88:], 2)
-	if got, err := identify(btrfs); err != nil || got.Size != 0 {
-		t.Errorf("btrfs of two devices: %+v, %v", got, err)
+}
+
+// TestElsewhere has file systems of which the tools put a part on another device: each is recognised, and refused.
+func TestElsewhere(t *testing.T) {
+	src := t.TempDir()
+	if err := os.WriteFile(filepath.Join(src, "file"), noise(t, 200<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		want probe.Type
+		part string
+		size int64 // of both files before the tool runs
+		argv []string
+	}{
+		{probe.Btrfs, "2 devices", 120 << 20, []string{"mkfs.btrfs", "-q", "IMAGE", "OTHER"}},
+		{probe.Xfs, "its log on another device", 320 << 20, []string{"mkfs.xfs", "-q", "-l", "logdev=OTHER,size=64m", "IMAGE"}},
+		{probe.Xfs, "a realtime device", 320 << 20, []string{"mkfs.xfs", "-q", "-r", "rtdev=OTHER", "IMAGE"}},
+		{probe.Erofs, "data on 1 other device", 0, []string{"mkfs.erofs", "-d0", "--chunksize=4096", "--blobdev=OTHER", "IMAGE", src}},
+	} {
+		gpttest.Tool(t, c.argv[0])
+		dir := t.TempDir()
+		replace := strings.NewReplacer("IMAGE", filepath.Join(dir, "image"), "OTHER", filepath.Join(dir, "other"))
+		for _, name := range []string{"image", "other"} {
+			path := filepath.Join(dir, name)
+			if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, c.size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		argv := slices.Clone(c.argv)
+		for i := range argv {
+			argv[i] = replace.Replace(argv[i])
+		}
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v: %s", argv, err, out)
+		}
+		b, err := os.ReadFile(filepath.Join(dir, "image"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkElsewhere(t, b, c.want, c.part)
+	}
+	// mkfs.ext4 wants a block device for the journal. (fs/ext4/ext4.h: s_journal_inum)
+	path := filepath.Join(t.TempDir(), "image")
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 8<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mkfs.ext4", "-q", path).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary.LittleEndian.PutUint32(b[1024+0xe0:], 0)
+	checkElsewhere(t, b, probe.Ext4, "its journal on another device")
+}
+
+func checkElsewhere(t *testing.T, b []byte, want probe.Type, part string) {
+	t.Helper()
+	got, err := identify(b)
+	var e *probe.ElsewhereError
+	if !errors.As(err, &e) || got.Type != want || e.Type != want || e.Part != part {
+		t.Errorf("%s with %s: %+v, %v", want, part, got, err)
 	}
 }
 
@@ -216,11 +277,16 @@ func FuzzIdentify(f *testing.F) {
 		for _, b := range [][]byte{b, head} {
 			got, err := identify(b)
 			var cut *probe.TruncatedError
+			var elsewhere *probe.ElsewhereError
 			switch {
 			case err == nil && (got.Type == "" || got.Size < 0 || got.Size > int64(len(b))):
 				t.Fatalf("%+v in %d bytes", got, len(b))
 			case errors.As(err, &cut):
 				if got.Type == "" || cut.Want <= cut.Have {
+					t.Fatalf("%+v, %v", got, err)
+				}
+			case errors.As(err, &elsewhere):
+				if !got.Type.Mountable() || elsewhere.Part == "" {
 					t.Fatalf("%+v, %v", got, err)
 				}
 			case err != nil && got != (probe.Found{}):
