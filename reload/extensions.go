@@ -95,7 +95,8 @@ func (all *picks) add(p *extension.Picked) {
 	all.picked = append(all.picked, p)
 }
 
-// pickRecorded picks exactly what a generation had. Must run in the host view.
+// pickRecorded picks exactly what a generation had. What is to be used goes through
+// pickTrusted. Must run in the host view.
 func pickRecorded(g state.Generation) ([]*extension.Picked, error) {
 	var picked []*extension.Picked
 	var gone []error

@@ -279,7 +279,7 @@ func (t *transaction) restore(ctx context.Context, is *situation, running *targe
 		restored = false
 		return t.lock.Abort()
 	}
-	picked, err := nsmount.Do(ctx, t.host, func() ([]*extension.Picked, error) { return pickRecorded(is.record.Current) })
+	picked, err := steps.Do(ctx, t.run, "pick", t.pickCurrent(is))
 	if err != nil {
 		return err
 	}

@@ -295,10 +295,11 @@ func (t *transaction) olderIn(ctx context.Context, ns service.MountNamespace, cu
 	return found, nil
 }
 
-// pickCurrent picks what the current generation has.
+// pickCurrent picks what the current generation has. The service has it already, as
+// it was when it was opened; what lies there now may be another user's.
 func (t *transaction) pickCurrent(is *situation) steps.Step[[]*extension.Picked] {
 	return steps.Step[[]*extension.Picked]{Do: func(ctx context.Context) ([]*extension.Picked, error) {
-		return nsmount.Do(ctx, t.host, func() ([]*extension.Picked, error) { return pickRecorded(is.record.Current) })
+		return nsmount.Do(ctx, t.host, func() ([]*extension.Picked, error) { return pickTrusted(is.record.Current, is.flags.AnyPath) })
 	}}
 }
 

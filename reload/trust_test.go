@@ -66,6 +66,65 @@ func TestUntrustedFallback(t *testing.T) {
 	}
 }
 
+// TestUntrustedRecorded: what is on record goes live again neither by a repair nor
+// where an interrupted reload is put right, once another user could have replaced it.
+func TestUntrustedRecorded(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	open := func(mode os.FileMode) {
+		t.Helper()
+		if err := os.Chmod(b.dir+"/conf.v", mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.svc.Unmount("/etc"); err != nil {
+		t.Fatal(err)
+	}
+	open(0o777)
+	all := b.repair(false)
+	if len(all) != 1 || all[0].Done || !strings.Contains(all[0].Error, b.dir+"/conf.v") || !strings.Contains(all[0].Error, "chmod go-w") {
+		t.Errorf("repair: %+v", all)
+	}
+	if got := b.svc.Read("/etc/extexec-test"); got == "1" {
+		t.Error("it is live again")
+	}
+	open(0o755)
+	if all := b.repair(false); len(all) != 1 || !all[0].Done {
+		t.Errorf("repair of what is root's: %+v", all)
+	}
+	b.want("1")
+
+	b.kill("after exchange")
+	b.want("3")
+	open(0o777)
+	_, err := b.reload(Options{})
+	var f *Failure
+	if !errors.As(err, &f) || f.Left != Broken || !strings.Contains(err.Error(), "put the last committed generation back") || strings.Count(err.Error(), "chmod go-w") != 2 {
+		t.Errorf("reload: %v, want one that says that neither will do", err)
+	}
+	b.want("3")
+	open(0o755)
+	if _, err := b.reload(Options{}); err != nil {
+		t.Error(err)
+	}
+	b.want("3")
+	b.whole()
+
+	loose := newBed(t)
+	loose.loose = true
+	loose.start()
+	if err := loose.svc.Unmount("/etc"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(loose.dir+"/conf.v", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if all := loose.repair(false); len(all) != 1 || !all[0].Done {
+		t.Errorf("repair of what is taken wherever it lies: %+v", all)
+	}
+	loose.want("1")
+}
+
 // TestNotJudgedIsNotAllowed: an image that is live, and not opened again because it
 // has not changed, cannot be told to be signed where what lies beside it makes no
 // sense.
