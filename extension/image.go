@@ -33,18 +33,29 @@ func (o *Opened) openImage(ctx context.Context, opt OpenOptions) error {
 	if err := complete(f); err != nil {
 		return err
 	}
-	found, err := identify(f, o.Path, settings.Image)
+	i, err := image.Open(ctx, f, o.Path, opt.image(o.Picked))
 	if err != nil {
+		// What is wrong with another image says nothing of the one that was picked.
+		if now, ierr := identify(f, o.Path, settings.Image); ierr == nil && now.identity != o.Identity {
+			err = fmt.Errorf("%w: %w", errReplaced, err)
+		}
 		return err
 	}
-	if found.identity != o.Identity {
-		return errReplaced
+	// What was verified is what counts: what lies beside the image may have been replaced since the pick.
+	if err := o.still(f, i.Info.RootHash); err != nil {
+		return errors.Join(err, i.Close())
 	}
-	if o.image, err = image.Open(ctx, f, o.Path, opt.image(o.Picked)); err != nil {
-		return err
-	}
-	o.Tree, o.Info = o.image.Tree, o.image.Info
+	o.image, o.Tree, o.Info = i, i.Tree, i.Info
 	return nil
+}
+
+// still says whether an open image is what was picked, by the root hash that it turned out to have.
+func (p *Picked) still(f *os.File, root []byte) error {
+	now, err := identifyImage(f, root)
+	if err == nil && now.identity != p.Identity {
+		err = errReplaced
+	}
+	return err
 }
 
 func openFile(path string) (*os.File, error) {
@@ -78,7 +89,11 @@ func judge(p *Picked, o OpenOptions) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(image.Judge(f, p.Path, o.image(p)), f.Close())
+	root, err := image.Judge(f, p.Path, o.image(p))
+	if err == nil {
+		err = p.still(f, root)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // Corrupted says whether the kernel, where it is the one that verifies, has seen a

@@ -223,23 +223,41 @@ func (p *picker) passOver(c *vpick.Candidate, f *os.File) (why string, err error
 // identify gives the identity of an open file, which may be an O_PATH
 // descriptor; path is where it is.
 func identify(f *os.File, path string, k settings.Kind) (pinned, error) {
-	var st unix.Statx_t
-	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
-		return pinned{}, os.NewSyscallError("statx", err)
-	}
-	found := pinned{inode: inode{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino}}
 	if k == settings.Directory {
+		_, found, err := pin(f)
+		if err != nil {
+			return found, err
+		}
 		fingerprint, err := layers.Fingerprint(f)
 		found.identity = "dir:" + fingerprint
 		return found, err
 	}
-	// An image with verity data is the same wherever it lies. Whether it has the
-	// root hash that it claims is seen when it is opened, which never happens
-	// without: a false claim leaves what is there.
+	// Whether it has the root hash that it claims is seen when it is opened, which
+	// never happens without: a false claim leaves what is there.
 	root, err := rootHash(f, path)
-	if root != nil || err != nil {
-		found.identity = fmt.Sprintf("verity:%x", root)
+	if err != nil {
+		return pinned{}, err
+	}
+	return identifyImage(f, root)
+}
+
+func pin(f *os.File) (st unix.Statx_t, found pinned, err error) {
+	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
+		return st, found, os.NewSyscallError("statx", err)
+	}
+	return st, pinned{inode: inode{dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino}}, nil
+}
+
+// identifyImage gives the identity of an image, by its root hash if it has one.
+func identifyImage(f *os.File, root []byte) (pinned, error) {
+	st, found, err := pin(f)
+	if err != nil {
 		return found, err
+	}
+	// An image with verity data is the same wherever it lies.
+	if root != nil {
+		found.identity = fmt.Sprintf("verity:%x", root)
+		return found, nil
 	}
 	// Not the time of the last change: a rename, such as that of a counter of tries, is one. When it was made tells
 	// it from a later file that got its number; 0 where the file system has no

@@ -32,6 +32,73 @@ func protect(t *testing.T, image, stem string) string {
 	return fmt.Sprintf("verity:%x", root)
 }
 
+// raced is how often TestReplacedTogether tries.
+const raced = 4000
+
+// TestReplacedTogether swaps an image and what lies beside it for another one, again and
+// again: what is opened is what was picked, or nothing is.
+func TestReplacedTogether(t *testing.T) {
+	nsmounttest.Root(t)
+	top := t.TempDir()
+	write(t, top, map[string]string{"live/": "", "new/": ""})
+	identities := map[string]string{}
+	for _, v := range []string{"1", "2"} {
+		write(t, top, map[string]string{v + "/tree/" + sysextFile + "web": "ID=debian\nVERSION_ID=13\n", v + "/tree/usr/version": v})
+		build(t, "mksquashfs", top+"/"+v+"/tree", top+"/"+v+"/web.raw", "-quiet", "-no-progress")
+		identities[v] = protect(t, top+"/"+v+"/web.raw", top+"/"+v+"/web")
+	}
+	swap := func(v string) (err error) {
+		for _, name := range []string{"web.raw", "web.roothash", "web.verity"} {
+			err = errors.Join(err, os.Link(top+"/"+v+"/"+name, top+"/new/"+name), os.Rename(top+"/new/"+name, top+"/live/"+name))
+		}
+		return err
+	}
+	must(t, swap("1"))
+	stop, stopped := make(chan struct{}), make(chan error)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			default:
+			}
+			if err := errors.Join(swap("2"), swap("1")); err != nil {
+				stopped <- err
+				return
+			}
+		}
+	}()
+	options := debian()
+	options.VerifiedCopyMax = 1 << 20
+	opened, refused := 0, 0
+	for range raced {
+		p, err := Pick(imageRef(top+"/live/web.raw"), PickOptions{})
+		must(t, err)
+		o, err := Open(context.Background(), p, options)
+		if err != nil {
+			refused++
+			continue
+		}
+		opened++
+		f, err := o.Tree.OpenFile("usr/version", os.O_RDONLY)
+		must(t, err)
+		b := make([]byte, 1)
+		_, err = f.ReadAt(b, 0)
+		must(t, errors.Join(err, f.Close(), o.Close()))
+		if want := identities[string(b)]; p.Identity != want {
+			t.Errorf("%q was picked, and %q was open", p.Identity, want)
+			break
+		}
+	}
+	close(stop)
+	must(t, <-stopped)
+	t.Logf("%d opened, %d refused", opened, refused)
+	if opened == 0 || refused == 0 {
+		t.Error("nothing was raced")
+	}
+}
+
 // TestVerityIdentity shows that an image with a root hash is the same wherever it
 // lies and whatever its name is, and that a lie about it ends at Open.
 func TestVerityIdentity(t *testing.T) {

@@ -45,6 +45,10 @@ type Info struct {
 	Untrusted error
 	Arch      string // the architecture of the partition type, in systemd's words; "" for a bare file system
 	Label     string // the label of the partition
+
+	// RootHash is what all of the image was verified by, or is by the kernel: that which the function RootHash gives. nil
+	// where there is none.
+	RootHash []byte
 }
 
 // Image is an open image. It owns its trees.
@@ -113,6 +117,7 @@ func open(ctx context.Context, f *os.File, name string, o Options) (*Image, erro
 		return nil, err
 	}
 	defer x.Close()
+	root := x.rootHash() // before the policy has a say in which volumes count
 	if err := x.judge(o); err != nil {
 		return nil, err
 	}
@@ -120,7 +125,7 @@ func open(ctx context.Context, f *os.File, name string, o Options) (*Image, erro
 	if err != nil {
 		return nil, err
 	}
-	i.Info.Format = x.format
+	i.Info.Format, i.Info.RootHash = x.format, root
 	return i, nil
 }
 
@@ -138,16 +143,18 @@ func look(f *os.File, name string, o Options) (*examined, error) {
 }
 
 // Judge says whether Open would take the image, as far as that can be said without reading its data: it checks the
-// policy and the signature as they are now. Where only the kernel can know the key, it is asked.
-func Judge(f *os.File, name string, o Options) error {
+// policy and the signature as they are now. Where only the kernel can know the key, it is asked. It gives the root hash
+// that was judged, as RootHash does.
+func Judge(f *os.File, name string, o Options) (root []byte, err error) {
 	x, err := look(f, name, o)
 	if err == nil {
+		root = x.rootHash()
 		err = errors.Join(x.decide(f, o), x.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("open image %q: %w", name, err)
+		return nil, fmt.Errorf("open image %q: %w", name, err)
 	}
-	return nil
+	return root, nil
 }
 
 // RootHash gives the root hash that Open would verify all of an image by, nil where there is none: it makes two images
@@ -158,11 +165,15 @@ func RootHash(f *os.File, name string, stems []string) ([]byte, error) {
 		return nil, err
 	}
 	defer x.Close()
+	return x.rootHash(), nil
+}
+
+func (x *examined) rootHash() []byte {
 	// With two volumes there are two, or one that says nothing about the other.
 	if len(x.volumes) != 1 || x.volumes[0].verity == nil {
-		return nil, nil
+		return nil
 	}
-	return x.volumes[0].verity.root, nil
+	return x.volumes[0].verity.root
 }
 
 // checkFile gives the size of an image file, and refuses what is none.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -443,7 +444,7 @@ func TestBare(t *testing.T) {
 				if m.fsType == "erofs" {
 					want.Backing = "file"
 				}
-				if i.Info != want {
+				if !reflect.DeepEqual(i.Info, want) {
 					t.Errorf("info: %+v, want %+v", i.Info, want)
 				}
 				closeImage(t, i)
@@ -484,7 +485,7 @@ func TestDisk(t *testing.T) {
 					if what == "usr" {
 						want.Label = "web-usr"
 					}
-					if i.Info != want {
+					if !reflect.DeepEqual(i.Info, want) {
 						t.Errorf("info: %+v, want %+v", i.Info, want)
 					}
 					opt, err := i.Dir("/opt")

@@ -189,7 +189,8 @@ func TestKernelKeyring(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		return image.Judge(f, signed, o)
+		_, err = image.Judge(f, signed, o)
+		return err
 	}
 	if err := judge(); !errors.Is(err, policy.ErrDenied) {
 		t.Errorf("judge: %v is not ErrDenied", err)

@@ -232,6 +232,9 @@ func TestVerified(t *testing.T) {
 			setUp(t)
 			i := mustOpen(t, c.path, trusting(a))
 			checkVerified(t, i, "copy", c.want)
+			if !bytes.Equal(i.Info.RootHash, c.root) {
+				t.Errorf("root hash %x, want %x", i.Info.RootHash, c.root)
+			}
 			checkUsr(t, i)
 			closeImage(t, i)
 			f, err := os.Open(c.path)
@@ -270,6 +273,10 @@ func TestRefusedVerity(t *testing.T) {
 		return write(t, files)
 	}
 	none := map[string][]byte{}
+	spread := make([]byte, 80<<10) // one of two devices, the other of which has no hash tree
+	copy(spread[64<<10+0x40:], "_BHRfS_M")
+	spread[64<<10+0x88] = 2
+	two := protect(t, spread)
 	ps := p.partitions(rootX86, verityX86)
 	sig := gpttest.Partition{Type: veritySig, Data: signatureJSON(p.root, a.sign(t, p.root))}
 	sigOf := func(b []byte) gpttest.Partition { return gpttest.Partition{Type: veritySig, Data: b} }
@@ -289,6 +296,8 @@ func TestRefusedVerity(t *testing.T) {
 		{"tree that is no tree", p.bare(t, map[string][]byte{".verity": p.data}), []string{"read verity superblock: there is none"}},
 		{"empty tree", p.bare(t, map[string][]byte{".verity": {}}), []string{"hash area is cut off"}},
 		{"short data", long.bare(t, map[string][]byte{"": long.data[:len(long.data)-4096]}), []string{"bytes of data, and its file system has"}},
+		{"btrfs of two devices", two.bare(t, nil), []string{"its btrfs has 2 devices"}},
+		{"disk: btrfs of two devices", two.disk(t), []string{"root partition", "its btrfs has 2 devices"}},
 		{"no tree", p.bare(t, map[string][]byte{".verity": nil}), []string{"no hash tree to check it by", "ImageTest.roothash"}},
 		{"no root hash", p.bare(t, map[string][]byte{".roothash": nil}), []string{"ImageTest.verity", "no root hash to check that by"}},
 		{"signature alone", p.bare(t, map[string][]byte{".roothash": nil, ".verity": nil, ".roothash.p7s": {1}}), []string{"ImageTest.roothash.p7s", "no root hash that it signs"}},
@@ -483,13 +492,13 @@ func TestPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := image.Judge(f, images["signed"], o); err != nil {
-		t.Error(err)
+	if root, err := image.Judge(f, images["signed"], o); err != nil || !bytes.Equal(root, p.root) {
+		t.Errorf("judge: %x, %v", root, err)
 	}
 	if err := os.Remove(a.certificate); err != nil {
 		t.Fatal(err)
 	}
-	if err := image.Judge(f, images["signed"], o); !errors.Is(err, policy.ErrDenied) {
+	if _, err := image.Judge(f, images["signed"], o); !errors.Is(err, policy.ErrDenied) {
 		t.Errorf("without its certificate: %v", err)
 	}
 }
@@ -512,7 +521,7 @@ func TestJudgeAsksTheKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := image.Judge(f, path, o); !errors.Is(err, policy.ErrDenied) {
+	if _, err := image.Judge(f, path, o); !errors.Is(err, policy.ErrDenied) {
 		t.Errorf("judge: %v", err)
 	}
 	r, err := image.Inspect(f, path, o)
