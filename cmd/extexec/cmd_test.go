@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -59,12 +60,79 @@ func TestUsage(t *testing.T) {
 		{[]string{"exec", "--", "b"}, "wants NAME -- COMMAND"},
 		{[]string{"reload"}, "name the unit or instance to reload"},
 		{[]string{"pick"}, "see: extexec pick --help"},
+		{[]string{"repair", "web", "we b"}, `name "we b"`},
+		{[]string{"lint", "we b"}, `invalid unit name "we b.service"`},
 		{[]string{"pick", "--resolve", "perhaps", "/x"}, `"perhaps" is neither yes nor no`},
 	} {
 		code, out, errOut := call(c.args...)
 		if code != exitUsage || out != "" || !strings.HasPrefix(errOut, "error: ") || !strings.Contains(errOut, c.want) {
 			t.Errorf("%q: code %d, output %q, error %q", c.args, code, out, errOut)
 		}
+	}
+}
+
+// TestUsageOneLine: what is empty or no name is a mistake in the call, whatever the verb,
+// and nothing is done.
+func TestUsageOneLine(t *testing.T) {
+	state := []string{"--state-dir", t.TempDir()}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"run", "--image-policy", "", "--name", "web", "--", "true"}, "run: --image-policy is empty: give it a value, or leave it out"},
+		{[]string{"run", "--image-policy", "nonsense", "--name", "web", "--", "true"}, `parse image policy "nonsense"`},
+		{[]string{"run", "--name", "", "--", "true"}, "--name is empty"},
+		{[]string{"run", "--name=web", "--unit=", "--", "true"}, "--unit is empty"},
+		{[]string{"run", "--name=web", "--extension-image=/x", "--extension-image=", "--", "true"}, "--extension-image is empty"},
+		{[]string{"run", "--name=web", "--extension-directory=", "--", "true"}, "--extension-directory is empty"},
+		{[]string{"run", "--name=web", "--hierarchy=", "--", "true"}, "--hierarchy is empty"},
+		{[]string{"run", "--state-dir=", "--name=web", "--", "true"}, "--state-dir is empty"},
+		{[]string{"run", "--name", "we b", "--", "true"}, `name "we b": has the character " "`},
+		{[]string{"run", "--unit", "we b", "--", "true"}, `name "we b"`},
+		{[]string{"inspect", "--image-policy=", "/x"}, "inspect: --image-policy is empty"},
+		{[]string{"inspect", "--image-policy=nonsense", "/x"}, "parse image policy"},
+		{[]string{"inspect", ""}, "inspect: an argument is empty"},
+		{[]string{"compose", "--image-policy=", "-o", "/x/x.raw", "/x"}, "compose: --image-policy is empty"},
+		{[]string{"compose", "--image-policy=nonsense", "-o", "/x/x.raw", "/x"}, "parse image policy"},
+		{[]string{"build", "-o", "/x/x.raw", ""}, "build: an argument is empty"},
+		{[]string{"build", "-o", "/x/x.raw", "--seed", "", "/x"}, "--seed is empty"},
+		{[]string{"list", "--state-dir", ""}, "list: --state-dir is empty"},
+		{[]string{"status", "--state-dir", "", "web"}, "status: --state-dir is empty"},
+		{[]string{"adopt", "--extension-image", "", "web"}, "adopt: --extension-image is empty"},
+		{[]string{"install", "", "web"}, "install: an argument is empty"},
+		{[]string{"portable", "attach", "--profile", "", "/x"}, "attach: --profile is empty"},
+		{[]string{"portable", "detach", ""}, "detach: an argument is empty"},
+		{[]string{"exec", "-C", "", "web", "--", "true"}, "exec: --working-directory is empty"},
+		{[]string{"reload", ""}, "reload: an argument is empty"},
+		{[]string{"exec", "we b", "--", "true"}, `name "we b"`},
+	} {
+		if !slices.Contains(c.args, "--state-dir") && slices.Contains([]string{"run", "reload", "exec"}, c.args[0]) {
+			c.args = slices.Concat(c.args[:1], state, c.args[1:])
+		}
+		wantUsage(t, c.want, c.args...)
+	}
+	for _, verb := range []string{"reload", "plan", "status", "history", "rollback", "unhold"} {
+		for _, name := range []string{"we b", "../web"} {
+			wantUsage(t, fmt.Sprintf("name %q: ", name), slices.Concat([]string{verb}, state, []string{name})...)
+		}
+		wantUsage(t, "an argument is empty", slices.Concat([]string{verb}, state, []string{""})...)
+	}
+	if entries, err := os.ReadDir(state[1]); err != nil || len(entries) > 0 {
+		t.Errorf("in the state directory is %q, %v", entries, err)
+	}
+	// What is executed, or picked as systemd-vpick does, may be called with nothing.
+	for _, args := range [][]string{{"run", "--state-dir=/x", "--name=", "--argv0=", "--", "true", ""}, {"pick", "--version", "", "/"}} {
+		if code, _, errOut := call(args...); strings.Contains(errOut, "argv0") || strings.Contains(errOut, "argument") || args[0] == "pick" && code != exitOK {
+			t.Errorf("%q: code %d, %q", args, code, errOut)
+		}
+	}
+}
+
+func wantUsage(t *testing.T, want string, args ...string) {
+	t.Helper()
+	code, out, errOut := call(args...)
+	if code != exitUsage || out != "" || !strings.HasPrefix(errOut, "error: ") || !strings.Contains(errOut, want) || strings.Count(errOut, "\n") != 1 {
+		t.Errorf("%q: code %d, output %q, error %q", args, code, out, errOut)
 	}
 }
 

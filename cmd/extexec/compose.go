@@ -168,7 +168,11 @@ func (p imagePolicy) parse() (policy.Policy, error) {
 	if p == "" {
 		return policy.Default(), nil
 	}
-	return policy.Parse(string(p))
+	parsed, err := policy.Parse(string(p))
+	if err != nil {
+		err = &exitError{code: exitUsage, err: err}
+	}
+	return parsed, err
 }
 
 func (m *composer) report(a *app, made *composed) error {

@@ -46,6 +46,7 @@ func exitCode(err error) int {
 		coded  *exitError
 		undo   *steps.UndoError
 		locked *state.LockedError
+		name   *state.NameError
 	)
 	switch {
 	case err == nil:
@@ -56,6 +57,8 @@ func exitCode(err error) int {
 		return coded.code
 	case errors.As(err, &locked):
 		return exitLocked
+	case errors.As(err, &name):
+		return exitUsage
 	}
 	return exitFailed
 }

@@ -45,7 +45,7 @@ func TestInspectRefuses(t *testing.T) {
 		{[]string{"/nonexistent"}, exitFailed, "no such file"},
 		{[]string{"/dev/null"}, exitFailed, "must be a regular file"},
 		{[]string{text}, exitFailed, "no file system that extexec knows"},
-		{[]string{text, "--image-policy", "x"}, exitFailed, "parse image policy"},
+		{[]string{text, "--image-policy", "x"}, exitUsage, "parse image policy"},
 	} {
 		code, _, errOut := call(append([]string{"inspect"}, c.args...)...)
 		if code != c.code || !strings.Contains(errOut, c.want) || c.code != exitUsage && strings.Count(errOut, "\n") != 1 {

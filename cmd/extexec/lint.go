@@ -34,7 +34,11 @@ root it opens the extensions, too; it changes nothing.`,
 			if len(args) != 1 {
 				return fmt.Errorf("%s wants one UNIT or FILE, and got %d arguments", c.Name(), len(args))
 			}
-			return nil
+			if strings.Contains(args[0], "/") {
+				return nil
+			}
+			_, err := unitfile.ParseName(serviceName(args[0]))
+			return err
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			version, err := systemdVersion(c.Context(), systemd)

@@ -15,6 +15,7 @@ import (
 	"github.com/extexec/extexec/internal/journald"
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/reload"
+	"github.com/extexec/extexec/reload/state"
 	"github.com/extexec/extexec/reload/status"
 )
 
@@ -47,6 +48,12 @@ Without a NAME it looks at all of them. Each service is a transaction of its own
 repaired.`,
 		Example: `  sudo extexec repair --dry-run
   sudo systemd-confext refresh && sudo extexec repair`,
+		Args: func(_ *cobra.Command, args []string) (err error) {
+			for _, name := range args {
+				err = errors.Join(err, state.CheckName(name))
+			}
+			return err
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			var err error
 			if o.Dirs, err = dir.dirs(); err != nil {

@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/extexec/extexec/internal/buildinfo"
 	"github.com/extexec/extexec/internal/journald"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // An app is one call of the program.
@@ -130,11 +133,42 @@ func (a *app) root(args []string) *cobra.Command {
 func (a *app) finish(c *cobra.Command) *cobra.Command {
 	run := c.RunE
 	c.RunE = func(c *cobra.Command, args []string) error {
-		a.failed = run(c, args)
+		if a.failed = nothingEmpty(c, args); a.failed == nil {
+			a.failed = run(c, args)
+		}
 		return nil
 	}
 	c.DisableFlagsInUseLine = true
 	return c
+}
+
+// nothingEmpty refuses flags and arguments without a value: a variable in a script that
+// was never set would else mean that nothing was asked for. A command that is to be
+// executed has what arguments it likes, and pick what systemd-vpick takes.
+func nothingEmpty(c *cobra.Command, args []string) error {
+	if c.Name() == "pick" {
+		return nil
+	}
+	empty := ""
+	c.Flags().Visit(func(f *pflag.Flag) {
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		if slices.Contains(values, "") && f.Name != "argv0" {
+			empty = "--" + f.Name
+		}
+	})
+	if n := c.ArgsLenAtDash(); n >= 0 {
+		args = args[:n]
+	}
+	if empty == "" && slices.Contains(args, "") && c.Name() != "run" {
+		empty = "an argument"
+	}
+	if empty == "" {
+		return nil
+	}
+	return &exitError{code: exitUsage, err: fmt.Errorf("%s: %s is empty: give it a value, or leave it out", c.Name(), empty)}
 }
 
 // helpOf is the command that shows the help that is wanted after a mistake.
@@ -152,7 +186,7 @@ no lookup ever misses a file, and nothing is restarted.
 Exit codes:
     0   done, or nothing to do
     1   refused or failed, nothing changed
-    2   usage
+    2   usage: also what is empty, or cannot be a NAME
     3   a check failed, nothing changed
     4   taken back: the old state is live
     5   the undo failed too: "extexec status" says what is left

@@ -58,7 +58,7 @@ it, of which the newest is picked (systemd.v(7)).`,
 			}
 			if o.Flags.ImagePolicy != "" {
 				if _, err := policy.Parse(o.Flags.ImagePolicy); err != nil {
-					return err
+					return &exitError{code: exitUsage, err: err}
 				}
 			}
 			if strings.Contains(o.Unit, "/") {
