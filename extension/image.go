@@ -2,7 +2,6 @@ package extension
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -96,16 +95,9 @@ func judge(p *Picked, o OpenOptions) error {
 	return errors.Join(err, f.Close())
 }
 
-// Corrupted says whether the kernel, where it is the one that verifies, has seen a
-// changed block in an image of that identity since it was mounted.
-func Corrupted(identity string) bool {
-	text, ok := strings.CutPrefix(identity, "verity:")
-	if !ok {
-		return false
-	}
-	root, err := hex.DecodeString(text)
-	return err == nil && image.Corrupted(root)
-}
+// Corrupted says whether the kernel has seen a changed block in the image that is
+// mounted from a device that verifies it, see [image.Info].
+func Corrupted(device string) bool { return device != "" && image.Corrupted(device) }
 
 // rootHash gives the root hash of an image, nil where it has none. What is wrong with
 // it, opening it says.

@@ -31,7 +31,8 @@ type volume struct {
 	// needsKernel is why it is refused, if the kernel does not take the signature with a key of its own; nil where
 	// that does not matter.
 	needsKernel error
-	byKernel    bool // the kernel has taken the signature
+	byKernel    bool   // the kernel has taken the signature
+	verifier    string // the device by which the kernel verifies it; "" where that does not
 }
 
 // examine finds the volumes of an image of size bytes, the root one first, and their verity data. stems are what the

@@ -49,6 +49,8 @@ type Info struct {
 	// RootHash is what all of the image was verified by, or is by the kernel: that which the function RootHash gives. nil
 	// where there is none.
 	RootHash []byte
+	// Device is the device that verifies it, where the kernel does: a name for Corrupted, as long as the image is mounted.
+	Device string
 }
 
 // Image is an open image. It owns its trees.

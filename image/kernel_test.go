@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/extexec/extexec/image/devmapper"
 	"github.com/extexec/extexec/image/gpt/gpttest"
 	"github.com/extexec/extexec/image/policy"
+	"github.com/extexec/extexec/image/verity"
 )
 
 // kernel makes a test one that needs dm-verity, which integration/vm has, and fails it if it leaves a device behind.
@@ -101,7 +103,7 @@ func TestKernelChangedBlock(t *testing.T) {
 	}
 	bad[at] ^= 1
 	i := mustOpen(t, p.bare(t, map[string][]byte{"": bad}), byKernel())
-	if image.Corrupted(p.root) {
+	if image.Corrupted(i.Info.Device) {
 		t.Error("it is told before it was seen")
 	}
 	if err := tryRead(t, i, "usr/noise"); !errors.Is(err, unix.EIO) {
@@ -110,11 +112,14 @@ func TestKernelChangedBlock(t *testing.T) {
 	if got := read(t, i, "/usr/hello"); got != hello {
 		t.Errorf("what was not changed reads %q", got)
 	}
-	if !image.Corrupted(p.root) {
+	if !image.Corrupted(i.Info.Device) {
 		t.Error("it is not told")
 	}
 	good := mustOpen(t, p.bare(t, nil), byKernel())
 	checkContent(t, good)
+	if image.Corrupted(good.Info.Device) || good.Info.Device == i.Info.Device {
+		t.Errorf("the good copy is read from %q, and the changed one from %q", good.Info.Device, i.Info.Device)
+	}
 	closeImage(t, good)
 	closeImage(t, i)
 	if _, err := openPath(t, p.bare(t, map[string][]byte{".verity": bytes.ReplaceAll(p.tree, p.tree[4096:4160], noise(64))}), byKernel()); err == nil {
@@ -168,6 +173,46 @@ func TestKernelBegun(t *testing.T) {
 	i := mustOpen(t, path, byKernel())
 	checkContent(t, i)
 	closeImage(t, i)
+}
+
+// TestKernelForeignDevice finds a device of the name that ours would have, of the same image, that passes changed blocks
+// on: it is left alone, and not used.
+func TestKernelForeignDevice(t *testing.T) {
+	kernel(t)
+	gpttest.Tool(t, "dmsetup")
+	p := protect(t, content(t, makerNamed(t, "squashfs-gzip").make(t, source(t, ""))))
+	path := p.bare(t, nil)
+	s, err := verity.Parse(p.tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, tree := losetup(t, path), losetup(t, strings.TrimSuffix(path, ".raw")+".verity")
+	name := "extexec-verity-" + p.hex()
+	table := fmt.Sprintf("0 %d verity 1 %s %s 4096 4096 %d 1 sha256 %s %x", s.DataSize()/512, data, tree, s.DataBlocks, p.hex(), s.Salt)
+	for _, weaker := range []string{"1 ignore_corruption", "1 check_at_most_once", ""} {
+		run(t, "dmsetup", "create", "--readonly", "--noudevsync", "--noudevrules", name, "--table", table+" "+weaker)
+		i := mustOpen(t, path, byKernel())
+		checkContent(t, i)
+		if shared := i.Info.Device == name; shared != (weaker == "") {
+			t.Errorf("%q: it is verified by %s", weaker, i.Info.Device)
+		}
+		closeImage(t, i)
+		if weaker != "" { // ours goes with its last user
+			run(t, "dmsetup", "remove", "--noudevsync", "--noudevrules", name)
+		}
+	}
+}
+
+// losetup makes a loop device, which goes with its last user.
+func losetup(t *testing.T, path string) (dev string) {
+	t.Helper()
+	out, err := exec.Command("losetup", "--find", "--show", "--read-only", path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("losetup: %v: %s", err, out)
+	}
+	dev = strings.TrimSpace(string(out))
+	t.Cleanup(func() { run(t, "losetup", "--detach", dev) })
+	return dev
 }
 
 // TestKernelKeyring has the kernel take a signature by a key of its own, where no certificate is in any verity.d. The

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ func (x *examined) mountAll(ctx context.Context, f *os.File, name string, o Opti
 		if i == 0 {
 			info = Info{FSType: string(v.fsType), Backing: backing, Arch: v.arch, Label: v.label}
 		}
+		info.Device = cmp.Or(info.Device, v.verifier) // only one of them has a hash tree
 	}
 	info.Verified, info.Untrusted = x.verified(info.Backing)
 	if trees["/usr"] == nil {

@@ -85,7 +85,7 @@ func (v *volume) kernelDevice(f *os.File, s *verity.Superblock, o Options) (*os.
 	})
 	switch {
 	case err == nil:
-		v.byKernel = dev.Signed
+		v.byKernel, v.verifier = dev.Signed, dev.DMName
 		return dev.File, nil
 	case v.needsKernel != nil:
 		return nil, fmt.Errorf("%w; %w", v.needsKernel, err)
@@ -119,9 +119,9 @@ func (v *volume) copyDevice(ctx context.Context, f *os.File, s *verity.Superbloc
 	return attachLoop(memory, 0, s.DataSize(), copySector)
 }
 
-// Corrupted says whether the kernel has seen a changed block in an image of that root hash, since it was mounted.
-func Corrupted(root []byte) bool {
-	bad, err := devmapper.Corrupted(root)
+// Corrupted says whether the kernel has seen a changed block in the image that is mounted from a device, see Info.
+func Corrupted(device string) bool {
+	bad, err := devmapper.Corrupted(device)
 	return err == nil && bad
 }
 

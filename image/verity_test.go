@@ -251,6 +251,9 @@ func TestVerified(t *testing.T) {
 
 func checkVerified(t *testing.T, i *image.Image, how, want string) {
 	t.Helper()
+	if (i.Info.Device != "") != (how == "kernel") {
+		t.Errorf("it is verified by %q", i.Info.Device)
+	}
 	if got := i.Info.Verified; !strings.HasPrefix(got, "verified ("+how+"), "+want) || i.Info.Backing != how {
 		t.Errorf("%q, from %q, want %q", got, i.Info.Backing, want)
 	}

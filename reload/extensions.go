@@ -142,6 +142,17 @@ func pickTrusted(g state.Generation, anyPath bool) ([]*extension.Picked, error) 
 	return picked, nil
 }
 
+// corrupted lists the images of a generation that is live in which the kernel has
+// seen a changed block. Must run in the host view.
+func corrupted(g state.Generation) (paths []string) {
+	for _, e := range g.Extensions {
+		if extension.Corrupted(e.Device) {
+			paths = append(paths, e.Path)
+		}
+	}
+	return paths
+}
+
 // opened are extensions as trees, in layer order.
 type opened struct {
 	extensions []*extension.Opened

@@ -25,15 +25,17 @@ func (t *transaction) glance(ctx context.Context, target *target, is *situation)
 	type seen struct {
 		picks
 		table *nsmount.Table
+		bad   []string
 	}
 	now, err := nsmount.Do(ctx, t.host, func() (s seen, err error) {
 		if s.table, err = target.table(); err != nil {
 			return s, err
 		}
+		s.bad = corrupted(current)
 		s.picks, err = pickAll(is.settings, is.memory, pickRules{anyPath: is.flags.AnyPath, live: &is.record.Current})
 		return s, err
 	})
-	if err != nil || !Compare(current, now.picked).None() || is.dropped() || !mounted(now.table, current, restrictions(is.settings)) {
+	if err != nil || len(now.bad) > 0 || !Compare(current, now.picked).None() || is.dropped() || !mounted(now.table, current, restrictions(is.settings)) {
 		return nil, false
 	}
 	t.res.Generation = current

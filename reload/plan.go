@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/extexec/extexec/extension"
 	"github.com/extexec/extexec/internal/steps"
@@ -33,7 +34,7 @@ type PlanResult struct {
 	Unit   string `json:"unit,omitempty"` // "" without a unit
 
 	Action Action `json:"action,omitempty"`
-	Why    string `json:"why,omitempty"` // for an exchange although the extensions are the same
+	Why    string `json:"why,omitempty"` // for new overlays although the extensions are the same
 
 	// Generation is the one that is live; its number is 0 where none is recorded of
 	// this run of the service.
@@ -51,7 +52,7 @@ type Action string
 const (
 	NoAction Action = "nothing"
 	// Refresh makes the overlays of the same generation once more, because their
-	// base can be written to.
+	// base can be written to, or because an image was seen to be damaged.
 	Refresh  Action = "refresh"
 	Exchange Action = "exchange" // a new generation
 )
@@ -301,6 +302,9 @@ func (p *planner) compared(is *situation, running *target, v *hierarchy.View, pi
 	p.plan.Action = [...]Action{nothing: NoAction, refresh: Refresh, exchange: Exchange}[todo]
 	p.plan.Reordered, p.plan.Why, p.plan.Refs = p.res.Difference.Reordered, "", []PlannedRef{}
 	p.refs(is, picked)
+	if todo == refresh && len(p.corrupted) > 0 {
+		p.plan.Why = "the kernel has seen a changed block in " + strings.Join(p.corrupted, ", ")
+	}
 	if todo != exchange || !p.res.Difference.None() {
 		return
 	}

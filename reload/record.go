@@ -120,7 +120,7 @@ func generationOf(is *situation, source hierarchy.Source, trigger string, all *o
 	g := state.Generation{Number: source.Generation, Serial: source.Serial, Time: time.Now().UTC(), Outcome: state.OutcomeCommitted, Trigger: trigger, Good: true}
 	for _, e := range all.extensions {
 		x := extensionOf(e.Picked)
-		x.Verified, x.Hierarchies = e.Info.Verified, l.gives[e]
+		x.Verified, x.Device, x.Hierarchies = e.Info.Verified, e.Info.Device, l.gives[e]
 		for _, c := range e.Classes {
 			x.Class = append(x.Class, c.String())
 		}

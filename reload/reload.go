@@ -82,17 +82,19 @@ func (t *transaction) transact(ctx context.Context, do func(context.Context) err
 // transaction is one reload on its way: what the steps share.
 type transaction struct {
 	Options
-	run     *steps.Run
-	res     *Result
-	host    *nsmount.Namespace
-	lock    *state.Lock
-	is      *situation // nil before it was read
-	tried   []state.Extension
-	changed bool  // the exchange was made
-	untold  error // why the service could not be told that the old state is back
-	trial   trial
-	trigger string // what it is: triggerReload, …
-	back    *back  // of a rollback
+	run   *steps.Run
+	res   *Result
+	host  *nsmount.Namespace
+	lock  *state.Lock
+	is    *situation // nil before it was read
+	tried []state.Extension
+	// corrupted are images that are live, in which the kernel has seen a changed block.
+	corrupted []string
+	changed   bool  // the exchange was made
+	untold    error // why the service could not be told that the old state is back
+	trial     trial
+	trigger   string // what it is: triggerReload, …
+	back      *back  // of a rollback
 	// restoring says that the last committed generation is put back, as an undo does:
 	// no check has a say in that.
 	restoring bool
@@ -183,6 +185,9 @@ func (t *transaction) forward(ctx context.Context, is *situation, running *targe
 	t.res.Generation = is.record.Current
 	if todo == nothing {
 		return t.stay(ctx, is, running, picked)
+	}
+	for _, path := range t.corrupted {
+		t.addWarning(fmt.Sprintf("the kernel has seen a changed block in %q: what lies there now takes its place", path))
 	}
 	return t.goLive(ctx, is, running, look, picked, todo)
 }

@@ -112,6 +112,7 @@ func (t *transaction) pick(is *situation) steps.Step[[]*extension.Picked] {
 			return t.pickBack(ctx, is)
 		}
 		all, err := nsmount.Do(ctx, t.host, func() (picks, error) {
+			t.corrupted = corrupted(is.record.Current)
 			return pickAll(is.settings, is.memory, pickRules{force: t.Force, anyPath: is.flags.AnyPath, live: &is.record.Current})
 		})
 		t.res.Warnings = append(t.res.Warnings, all.warnings...)
@@ -131,12 +132,16 @@ func (t *transaction) pickBack(ctx context.Context, is *situation) ([]*extension
 
 // compare decides what is to be done. An overlay over a base that somebody can
 // write to is made again even for the same extensions: a file that the host
-// replaced by rename would stay old in it.
+// replaced by rename would stay old in it. So is one of an image in which the kernel
+// has seen a changed block: its device keeps the file that it has, and what lies there
+// by now may be good.
 func (t *transaction) compare(is *situation, target *target, v *hierarchy.View, picked []*extension.Picked) todo {
 	t.res.Difference = Compare(is.record.Current, picked)
 	switch {
 	case t.Force, target.fresh, is.record.Pending != nil, v.Interrupted(), !t.res.Difference.None(), !shows(v, is.record.Current), !fits(is, v):
 		return exchange
+	case len(t.corrupted) > 0:
+		return refresh
 	case t.IfChanged:
 		return nothing
 	}

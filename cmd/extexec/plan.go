@@ -121,6 +121,8 @@ func planned(plan *reload.PlanResult) string {
 	switch {
 	case plan.Action == reload.NoAction:
 		return live + ", and a reload would change nothing"
+	case plan.Action == reload.Refresh && plan.Why != "":
+		return live + ", and a reload would make its overlays anew: " + plan.Why
 	case plan.Action == reload.Refresh:
 		return live + ", and a reload would make its overlays anew over the same base, which can be written to"
 	case plan.Why != "":

@@ -8,7 +8,8 @@
 // last who has it open closes it, mounts included; its loop devices then do, too. Until Open returns nobody else takes
 // it away: it is held open, and only then marked for removal.
 //
-// A device that has seen a changed block is not shared any more: who opens the image anew may have a good copy of it.
+// A device that has seen a changed block is not shared any more: who opens the image anew may have a good copy of it. Nor
+// is one of that name whose table is not, word for word, the one that Open would load.
 //
 // A signature is handed to the kernel where that takes it. Where it does not know the key, the device is made without:
 // whether that is enough is for the caller to say.

@@ -91,14 +91,20 @@ func target(sectors uint64, params string) []byte {
 	return b
 }
 
-// text reads the parameters, or the status, of the only target in an answer.
-func text(h unix.DmIoctl, data []byte) (string, bool) {
+// found is the only target of a device.
+type found struct {
+	start, sectors uint64
+	text           string // its parameters, or its status
+}
+
+// onlyTarget reads an answer. It says false where the device has another target than verity, or more than one.
+func onlyTarget(h unix.DmIoctl, data []byte) (found, bool) {
 	if h.Target_count != 1 || len(data) < unix.SizeofDmTargetSpec || h.Flags&unix.DM_BUFFER_FULL_FLAG != 0 {
-		return "", false
+		return found{}, false
 	}
 	if kind, _, _ := bytes.Cut(data[24:unix.SizeofDmTargetSpec], []byte{0}); string(kind) != "verity" {
-		return "", false
+		return found{}, false
 	}
 	s, _, ok := bytes.Cut(data[unix.SizeofDmTargetSpec:], []byte{0})
-	return string(s), ok
+	return found{start: binary.NativeEndian.Uint64(data), sectors: binary.NativeEndian.Uint64(data[8:]), text: string(s)}, ok
 }

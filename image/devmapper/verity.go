@@ -28,6 +28,8 @@ type Verity struct {
 // Device is a device that is open for reading. Who has it open, or has mounted it, keeps it.
 type Device struct {
 	*os.File
+	// DMName is the name that the device mapper has for it, until it goes.
+	DMName string
 	// Signed says that the kernel has checked the signature, with a key of its own.
 	Signed bool
 	// Shared says that it was there already.
@@ -47,6 +49,9 @@ const (
 // signatureOption is the parameter of a table that names the key with the signature (Linux 5.4).
 const signatureOption = "root_hash_sig_key_desc"
 
+// loopMajor is the number of all loop devices (linux/major.h).
+const loopMajor = 7
+
 // name of the device of a root hash. 96 digits tell two of them apart, and there is room for no more than 127.
 func name(root []byte, n int) string {
 	s := prefix + hex.EncodeToString(root[:min(len(root), 48)])
@@ -64,6 +69,15 @@ func Open(v Verity, signed bool, backing func() (data, hash *os.File, err error)
 		return nil, err
 	}
 	defer c.Close()
+	for n := range numbers {
+		d, err := c.share(v, name(v.Root, n), signed)
+		switch {
+		case err == nil:
+			return d, nil
+		case !errors.Is(err, unix.ENXIO) && !errors.Is(err, errOther) && !errors.Is(err, errAgain):
+			return nil, fmt.Errorf("open device %s: %w", name(v.Root, n), err)
+		}
+	}
 	for n := range numbers {
 		d, err := c.open(v, name(v.Root, n), signed, backing)
 		if !errors.Is(err, errOther) {
@@ -118,7 +132,7 @@ func (c *control) share(v Verity, name string, signed bool) (*Device, error) {
 		return nil, err
 	}
 	// It is ours for as long as f is open. Is it still that one, and the right one?
-	d := &Device{File: f, Shared: true}
+	d := &Device{File: f, DMName: name, Shared: true}
 	if d.Signed, err = c.matches(v, name, h.Dev); err == nil && signed && !d.Signed {
 		err = errOther
 	}
@@ -135,25 +149,50 @@ func (c *control) share(v Verity, name string, signed bool) (*Device, error) {
 // matches holds a device against what is wanted, and says whether the kernel has checked its signature.
 func (c *control) matches(v Verity, name string, dev uint64) (signed bool, err error) {
 	h, data, err := c.call(unix.DM_TABLE_STATUS, request{name: name, flags: unix.DM_STATUS_TABLE_FLAG})
-	table, ok := text(h, data)
+	table, ok := onlyTarget(h, data)
 	if err != nil || h.Dev != dev {
 		return false, errAgain
 	}
-	// VERSION DATA HASH and then what does not depend on the machine.
-	words := strings.SplitN(table, " ", 4)
-	if !ok || h.Flags&unix.DM_READONLY_FLAG == 0 || len(words) != 4 || words[0] != "1" {
+	if !ok || h.Flags&unix.DM_READONLY_FLAG == 0 {
 		return false, errOther
 	}
-	rest, found := strings.CutPrefix(words[3]+" ", v.parameters()+" ")
-	if !found {
+	if signed, ok = v.describes(table, name); !ok {
 		return false, errOther
 	}
 	h, data, err = c.call(unix.DM_TABLE_STATUS, request{name: name})
-	if status, ok := text(h, data); err != nil || !ok || !strings.HasPrefix(status, "V") {
+	if status, ok := onlyTarget(h, data); err != nil || !ok || !strings.HasPrefix(status.text, "V") {
 		return false, errOther
 	}
-	return strings.Contains(rest, signatureOption), nil
+	return signed, nil
 }
+
+// describes says whether a table is one that load would make, and whether that is the one with the signature. Nothing
+// else will do: one parameter more can mean that changed blocks are passed on, that they bring the machine down, or
+// that they are looked at once only.
+func (v Verity) describes(t found, name string) (signed, ok bool) {
+	words := strings.SplitN(t.text, " ", 4)
+	// Which loop devices they are depends on the machine.
+	if len(words) != 4 || words[0] != "1" || !isLoop(words[1]) || !isLoop(words[2]) || t.start != 0 || t.sectors != v.sectors() {
+		return false, false
+	}
+	rest, ok := strings.CutPrefix(words[3], v.parameters())
+	switch strings.TrimSuffix(rest, " ") {
+	case "":
+		return false, ok
+	case signing(name):
+		return true, ok
+	}
+	return false, false
+}
+
+// isLoop says whether a device, as a table has it, is a loop device: ours are.
+func isLoop(device string) bool { return strings.HasPrefix(device, fmt.Sprintf("%d:", loopMajor)) }
+
+// sectors is the length of the device, in sectors of 512 bytes.
+func (v Verity) sectors() uint64 { return v.DataBlocks * uint64(v.DataBlockSize) / 512 }
+
+// signing is what has the kernel look for the signature of that name.
+func signing(name string) string { return " 2 " + signatureOption + " " + name }
 
 // parameters are those of a table behind the names of the devices.
 func (v Verity) parameters() string {
@@ -179,7 +218,7 @@ func (c *control) create(v Verity, name string, signed bool, backing func() (dat
 	if err != nil {
 		return nil, fmt.Errorf("create: %w", err)
 	}
-	d := &Device{}
+	d := &Device{DMName: name}
 	if d.Signed, d.Unsigned, err = c.load(v, name, signed, data, hash); err == nil {
 		d.File, err = c.start(name, h.Dev)
 	}
@@ -205,16 +244,15 @@ func (c *control) load(v Verity, name string, signed bool, data, hash *os.File) 
 		params = append(params, fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
 	}
 	table := "1 " + strings.Join(params, " ") + " " + v.parameters()
-	sectors := v.DataBlocks * uint64(v.DataBlockSize) / 512
 	if v.Signature != nil {
-		if unsigned = c.loadSigned(name, sectors, table, v.Signature); unsigned == nil {
+		if unsigned = c.loadSigned(name, v.sectors(), table, v.Signature); unsigned == nil {
 			return true, nil, nil
 		}
 	}
 	if signed {
 		return false, unsigned, cmp.Or(unsigned, errors.New("there is no signature"))
 	}
-	_, _, err = c.call(unix.DM_TABLE_LOAD, loading(name, sectors, table))
+	_, _, err = c.call(unix.DM_TABLE_LOAD, loading(name, v.sectors(), table))
 	if err != nil {
 		err = fmt.Errorf("load table %q: %w", table, err)
 	}
@@ -233,7 +271,7 @@ func (c *control) loadSigned(name string, sectors uint64, table string, signatur
 	if err != nil {
 		return fmt.Errorf("hand the signature to the kernel: %w", err)
 	}
-	_, _, err = c.call(unix.DM_TABLE_LOAD, loading(name, sectors, table+" 2 "+signatureOption+" "+name))
+	_, _, err = c.call(unix.DM_TABLE_LOAD, loading(name, sectors, table+signing(name)))
 	if _, uerr := unix.KeyctlInt(unix.KEYCTL_UNLINK, id, unix.KEY_SPEC_THREAD_KEYRING, 0, 0); err == nil {
 		err = uerr
 	}
@@ -268,26 +306,19 @@ func openNode(dev uint64) (*os.File, error) {
 	return f, nil
 }
 
-// Corrupted says whether a device of that root hash has seen a changed block.
-func Corrupted(root []byte) (bool, error) {
+// Corrupted says whether the device of that name has seen a changed block. One that is not there has not.
+func Corrupted(name string) (bool, error) {
 	c, err := openControl()
 	if err != nil {
 		return false, err
 	}
 	defer c.Close()
-	for n := range numbers {
-		h, data, err := c.call(unix.DM_TABLE_STATUS, request{name: name(root, n)})
-		if errors.Is(err, unix.ENXIO) {
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		if status, ok := text(h, data); ok && strings.HasPrefix(status, "C") {
-			return true, nil
-		}
+	h, data, err := c.call(unix.DM_TABLE_STATUS, request{name: name})
+	if errors.Is(err, unix.ENXIO) {
+		return false, nil
 	}
-	return false, nil
+	t, ok := onlyTarget(h, data)
+	return ok && strings.HasPrefix(t.text, "C"), err
 }
 
 // Available says whether Open could work: nil, or ErrNone with the reason.

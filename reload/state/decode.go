@@ -224,6 +224,8 @@ func (p *parser) extension(e *Extension) {
 			e.Changed = p.text()
 		case "verified":
 			e.Verified = p.text()
+		case "device":
+			e.Device = p.text()
 		case "hierarchies":
 			e.Hierarchies = p.texts()
 		default:

@@ -109,6 +109,7 @@ func (w *writer) extension(e *Extension) {
 	w.text("identity", e.Identity)
 	w.optText("changed", e.Changed)
 	w.optText("verified", e.Verified)
+	w.optText("device", e.Device)
 	w.optTexts("hierarchies", e.Hierarchies)
 }
 

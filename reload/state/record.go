@@ -107,6 +107,9 @@ type Extension struct {
 	Changed string `json:"changed,omitempty"`
 	// Verified is how its contents were verified; "" where they were not.
 	Verified string `json:"verified,omitempty"`
+	// Device is the dm-verity device by which the kernel verifies it; "" where that
+	// does not. It is this one's as long as the generation is live.
+	Device string `json:"device,omitempty"`
 	// Hierarchies are those that it gives a layer to.
 	Hierarchies []string `json:"hierarchies,omitempty"`
 }

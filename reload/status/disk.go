@@ -89,8 +89,8 @@ func (s *Status) onDisk(r *state.Record, m *state.Memory) {
 		delete(recorded, key)
 	}
 	for _, e := range r.Current.Extensions {
-		if extension.Corrupted(e.Identity) {
-			s.note("the kernel has seen a changed block in %q, and its readers get an error: install it again, then extexec reload --force", e.Path)
+		if s.State != Dead && extension.Corrupted(e.Device) {
+			s.note("the kernel has seen a changed block in %q, and its readers get an error: install it again, and reload", e.Path)
 		}
 	}
 }

@@ -23,7 +23,16 @@ import (
 
 func init() { runtime.LockOSThread() }
 
-func TestMain(m *testing.M) { nsmounttest.Main(m) }
+// sleeper in the environment makes this program a service that does nothing.
+const sleeper = "EXTEXEC_BYHAND_SLEEPER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(sleeper) != "" {
+		_ = unix.Pause()
+		os.Exit(0)
+	}
+	nsmounttest.Main(m)
+}
 
 // files are what an extension of each kind shows the service: a directory that is
 // sysext and confext in one, and an image.
