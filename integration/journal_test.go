@@ -43,30 +43,11 @@ ReloadCheck=/usr/bin/grep good /etc/web/conf
 	}
 	c.Must("extexec", "rollback", unit) // by hand
 
-	for _, want := range []struct {
-		id     string
-		fields map[string]string
-	}{
-		{journald.IDExchanged, map[string]string{"EXTEXEC_GENERATION": "2", "EXTEXEC_EXTENSION": two, "PRIORITY": "6"}},
-		{journald.IDRefused, map[string]string{
-			"EXTEXEC_GENERATION": "2", "EXTEXEC_EXTENSION": three, "EXTEXEC_VERB": "reload", "EXTEXEC_STEP": "check", "PRIORITY": "3",
-		}},
-		{journald.IDRolledBack, map[string]string{"EXTEXEC_EXTENSION": one, "EXTEXEC_BACK_TO": "1", "PRIORITY": "6"}},
-	} {
-		want.fields["UNIT"], want.fields["EXTEXEC_NAME"], want.fields["SYSLOG_IDENTIFIER"] = unit, unit, "extexec"
-		var entry map[string]any
-		text := c.Must("journalctl", "-u", unit, "-o", "json", "-n", "1", "MESSAGE_ID="+want.id)
-		if err := json.Unmarshal([]byte(text), &entry); err != nil {
-			t.Fatalf("entry %s: %v: %s", want.id, err, text)
-		}
-		got := map[string]string{}
-		for key := range want.fields {
-			got[key] = fmt.Sprint(entry[key])
-		}
-		if d := cmp.Diff(want.fields, got); d != "" {
-			t.Errorf("entry %s (-want +got):\n%s", want.id, d)
-		}
-	}
+	wantEntry(t, c, unit, journald.IDExchanged, map[string]string{"EXTEXEC_GENERATION": "2", "EXTEXEC_EXTENSION": two, "PRIORITY": "6"})
+	wantEntry(t, c, unit, journald.IDRefused, map[string]string{
+		"EXTEXEC_GENERATION": "2", "EXTEXEC_EXTENSION": three, "EXTEXEC_VERB": "reload", "EXTEXEC_STEP": "check", "PRIORITY": "3",
+	})
+	wantEntry(t, c, unit, journald.IDRolledBack, map[string]string{"EXTEXEC_EXTENSION": one, "EXTEXEC_BACK_TO": "1", "PRIORITY": "6"})
 
 	c.CopyIn("../share/extexec.catalog", "/usr/lib/systemd/catalog/extexec.catalog")
 	c.Cleanup(func() {
@@ -80,4 +61,80 @@ ReloadCheck=/usr/bin/grep good /etc/web/conf
 			t.Errorf("journalctl -x does not say %q: %s", part, said)
 		}
 	}
+}
+
+// wantEntry looks at the last entry of a unit with a message id: it has these fields, and those that all have.
+func wantEntry(t *testing.T, c *rig.Container, unit, id string, fields map[string]string) {
+	t.Helper()
+	fields["UNIT"], fields["EXTEXEC_NAME"], fields["SYSLOG_IDENTIFIER"] = unit, unit, "extexec"
+	c.Must("journalctl", "--sync")
+	var entry map[string]any
+	text := c.Must("journalctl", "-u", unit, "-o", "json", "-n", "1", "MESSAGE_ID="+id)
+	if err := json.Unmarshal([]byte(text), &entry); err != nil {
+		t.Errorf("entry %s: %v: %s", id, err, text)
+		return
+	}
+	got := map[string]string{}
+	for key := range fields {
+		got[key] = fmt.Sprint(entry[key])
+	}
+	if d := cmp.Diff(fields, got); d != "" {
+		t.Errorf("entry %s (-want +got):\n%s", id, d)
+	}
+}
+
+// TestJournalOfStarts reads the entries of a start that was refused, and of one with earlier extensions. A unit whose
+// filter kills for a socket gets its lines, and its exit code.
+func TestJournalOfStarts(t *testing.T) {
+	t.Parallel()
+	rig.Each(t, func(t *testing.T, c *rig.Container) {
+		for name, filter := range map[string]string{
+			"socket": "ProtectSystem=strict\nSystemCallFilter=@system-service @mount\n",
+			"muted":  "SystemCallFilter=~@network-io\n",
+		} {
+			t.Run(name, func(t *testing.T) { journalOfStarts(t, c.For(t), "journal-start-"+name, filter, name == "muted") })
+		}
+	})
+}
+
+func journalOfStarts(t *testing.T, c *rig.Container, name, filter string, muted bool) {
+	a := newAdoptee(t, c, name)
+	c.WriteUnit(a.unit, strings.ReplaceAll(`[Service]
+Type=exec
+ExecStart=!/usr/bin/extexec run -- /usr/bin/sleep infinity
+`+filter+`[X-Extexec]
+ExtensionDirectories=%D/web.v
+ReloadCheck=/usr/bin/grep good /etc/web/conf
+`, "%D", a.dir))
+	start := func(version int, text string, generations int) (path string) {
+		t.Helper()
+		path = fmt.Sprintf("web.v/web_%d", version)
+		a.ship(path, files{"/etc/web/conf": text})
+		c.Exec(t.Context(), "systemctl", "restart", a.unit) // under Type=exec it may have succeeded when the start fails
+		eventually(t, fmt.Sprintf("%d generations were tried", generations), func() bool {
+			return strings.Count(c.Exec(t.Context(), "extexec", "history", a.unit).Stdout, "\n") == generations+1
+		})
+		return a.dir + "/" + path
+	}
+	entry := func(id string, fields map[string]string) {
+		t.Helper()
+		if !muted {
+			wantEntry(t, c, a.unit, id, fields)
+		} else if text := c.Exec(t.Context(), "journalctl", "-o", "json", "_SYSTEMD_UNIT="+a.unit, "MESSAGE_ID="+id).Stdout; text != "" {
+			t.Errorf("there is an entry: %s", text)
+		}
+		if log := c.Journal(a.unit); !strings.Contains(log, "ReloadCheck=/usr/bin/grep good") {
+			t.Errorf("the journal does not say what failed: %s", log)
+		}
+	}
+	bad := start(1, "bad\n", 1)
+	eventually(t, "the start has failed", func() bool { return c.Show(a.unit, "ExecMainStatus") == "226" })
+	entry(journald.IDStartRefused, map[string]string{
+		"EXTEXEC_EXTENSION": bad, "EXTEXEC_VERB": "run", "EXTEXEC_STEP": "check", "PRIORITY": "3", "EXTEXEC_GENERATION": "<nil>",
+	})
+	good := start(2, "good\n", 2)
+	start(3, "bad, too\n", 4)
+	entry(journald.IDFellBack, map[string]string{
+		"EXTEXEC_EXTENSION": good, "EXTEXEC_GENERATION": "4", "EXTEXEC_BACK_TO": "2", "PRIORITY": "4",
+	})
 }

@@ -57,8 +57,12 @@ func (f *Failure) Error() string {
 
 // Refused says that nothing has changed and that it is the extensions that did not do.
 func (f *Failure) Refused() bool {
-	return f.Left == Unchanged && slices.Contains([]string{"pick", "open", "stage", "check"}, f.Step)
+	return f.Left == Unchanged && slices.Contains(judging, f.Step)
 }
+
+// judging are the steps, of a reload and of a start, that fail where the extensions do
+// not do.
+var judging = []string{"pick", "open", "stage", "check"}
 
 // Unwrap gives the cause.
 func (f *Failure) Unwrap() error { return f.Err }

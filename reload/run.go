@@ -35,9 +35,11 @@ type RunOptions struct {
 	Argv0  string // what the command is told to be called; "" is Argv[0]
 	Limits nsmount.Limits
 	// Probe fills in Limits. A seccomp filter may kill in it: not before a look at the sandbox.
-	Probe func() nsmount.Limits    `json:"-"`
-	Warn  func(string)             `json:"-"`
-	Hook  func(point string) error `json:"-"`
+	Probe func() nsmount.Limits `json:"-"`
+	Warn  func(string)          `json:"-"`
+	// FellBack is told of earlier extensions instead of Warn, where it is set.
+	FellBack func(FellBack)           `json:"-"`
+	Hook     func(point string) error `json:"-"`
 }
 
 // Run lays the extensions over a mount namespace of the calling process's own and
@@ -69,6 +71,7 @@ type start struct {
 	ns      *os.File // the namespace that we were started in
 	live    *nsmount.Namespace
 	lock    *state.Lock
+	tried   []state.Extension
 	shown   bool // the command is about to see the extensions
 }
 
@@ -98,7 +101,7 @@ func (s *start) start(ctx context.Context) error {
 	var p prepared
 	aside(func() { p, err = s.prepare(ctx) })
 	if err != nil {
-		return explainFiles(err, p.is)
+		return s.refused(explainFiles(err, p.is), p.is)
 	}
 	// From here on it is this thread that counts: it gets the namespace, and
 	// executes the command.
@@ -142,6 +145,7 @@ func (s *start) prepare(ctx context.Context) (p prepared, err error) {
 	if err != nil {
 		return p, &ExitError{ExitNamespace, err}
 	}
+	s.tried = attemptOf(picked)
 	all, err := steps.Do(ctx, run, "open", s.open(p.is, look, picked))
 	if err != nil {
 		return p, &ExitError{ExitNamespace, err}

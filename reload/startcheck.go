@@ -102,7 +102,7 @@ func (s *start) fallBack(ctx context.Context, is *situation, history state.Histo
 	for i := range good {
 		m, err := s.makeAgain(ctx, is, &good[i])
 		if err == nil {
-			s.warn(fmt.Sprintf("%v; starting with generation %d, the last that passed%s", why, good[i].Number, exceptFor(lost)))
+			s.fellBack(is, m, good[i].Number, fmt.Sprintf("%v; starting with generation %d, the last that passed%s", why, good[i].Number, exceptFor(lost)))
 			return m, nil
 		}
 		if extension.Shortage(err) || ctx.Err() != nil {

@@ -28,11 +28,15 @@ func named(name string) []slog.Attr {
 }
 
 func withExtensions(fields []slog.Attr, generation uint64, all []state.Extension) []slog.Attr {
+	return append(fields, slog.Uint64("EXTEXEC_GENERATION", generation), extensionPaths(all))
+}
+
+func extensionPaths(all []state.Extension) slog.Attr {
 	var paths []string
 	for _, e := range all {
 		paths = append(paths, e.Path)
 	}
-	return append(fields, slog.Uint64("EXTEXEC_GENERATION", generation), slog.Any("EXTEXEC_EXTENSION", paths))
+	return slog.Any("EXTEXEC_EXTENSION", paths)
 }
 
 // logExchange says that a reload or a rollback has made a generation live.
@@ -45,8 +49,24 @@ func (a *app) logExchange(text string, res *reload.Result) {
 	a.event(slog.LevelInfo, journald.IDExchanged, text, fields)
 }
 
-// logFailure logs an error, as an entry where it is a transaction's.
+// logFellBack says that a service was started with earlier extensions.
+func (a *app) logFellBack(f reload.FellBack) {
+	if f.Muted {
+		a.log.Warn(f.Why)
+		return
+	}
+	a.event(slog.LevelWarn, journald.IDFellBack, f.Why,
+		append(withExtensions(named(f.Name), f.Generation, f.Extensions), slog.Uint64("EXTEXEC_BACK_TO", f.To)))
+}
+
+// logFailure logs an error, as an entry where it is a start's or a transaction's.
 func (a *app) logFailure(text string, err error) {
+	var r *reload.StartRefused
+	if errors.As(err, &r) && !r.Muted {
+		a.event(slog.LevelError, journald.IDStartRefused, text,
+			append(named(r.Name), extensionPaths(r.Tried), slog.String("EXTEXEC_VERB", "run"), slog.String("EXTEXEC_STEP", r.Step)))
+		return
+	}
 	var f *reload.Failure
 	if !errors.As(err, &f) || f.Name == "" {
 		a.log.Error(text)

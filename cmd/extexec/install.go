@@ -147,9 +147,11 @@ func (i *installer) place(source, unit string) (into string, err error) {
 func (i *installer) copy(source, into string) steps.Step[*vdir.Part] {
 	return steps.Step[*vdir.Part]{
 		Do: func(ctx context.Context) (*vdir.Part, error) {
-			name := filepath.Base(source)
-			if _, err := os.Lstat(filepath.Join(into, name)); !errors.Is(err, fs.ErrNotExist) {
-				return nil, errors.Join(fmt.Errorf("%q is there already: give the new version another name", filepath.Join(into, name)), err)
+			path := filepath.Join(into, filepath.Base(source))
+			if _, err := os.Lstat(path); err == nil {
+				return nil, fmt.Errorf("%q is there already: give the new version another name", path)
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
 			}
 			return i.whole(ctx, source, into)
 		},

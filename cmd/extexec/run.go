@@ -67,7 +67,7 @@ it, of which the newest is picked (systemd.v(7)).`,
 				}
 			}
 			o.Argv, o.Probe = args, nsmount.Probe
-			o.Warn = func(text string) { a.log.Warn(text) }
+			o.Warn, o.FellBack = func(text string) { a.log.Warn(text) }, a.logFellBack
 			return runError(reload.Run(c.Context(), o))
 		},
 	}

@@ -121,6 +121,7 @@ func suffixOf(path string) string {
 // Remove takes back what Copy and Move did. What was moved gets a name that nobody
 // picks before it is removed: nobody sees half of it.
 func (p *Part) Remove() error {
+	defer p.letGo()
 	if p.moved == nil {
 		return p.discard()
 	}
@@ -163,11 +164,19 @@ func (p *Part) discard() error {
 	if p.aside == nil {
 		return nil
 	}
-	defer func() {
+	if err := discard(p.aside.Name()); err != nil {
+		return err
+	}
+	p.letGo()
+	return nil
+}
+
+// letGo gives the lock up: what is left is for the next copy to remove.
+func (p *Part) letGo() {
+	if p.aside != nil {
 		p.aside.Close()
-		p.aside = nil
-	}()
-	return discard(p.aside.Name())
+	}
+	p.aside = nil
 }
 
 // discard removes a directory with a copy. Where the version itself is still in it,

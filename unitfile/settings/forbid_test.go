@@ -106,3 +106,21 @@ func TestForbidsAll(t *testing.T) {
 		t.Errorf("message %q", msg)
 	}
 }
+
+func TestDeniesJournal(t *testing.T) {
+	for lines, want := range map[string]bool{
+		"":                                 false,
+		"RestrictAddressFamilies=AF_INET":  false, // which gives an error
+		"SystemCallFilter=@system-service": false,
+		"SystemCallFilter=@mount":          true,
+		"SystemCallFilter=~@network-io":    true,
+		"SystemCallFilter=~sendto":         true,
+		"SystemCallFilter=~@mount @setuid": false,
+		"SystemCallFilter=~@network-io\nSystemCallFilter=socket setsockopt sendto": false,
+		"SystemCallFilter=~@network-io\nSystemCallFilter=":                         false,
+	} {
+		if got := mustLoad(t, "[Service]\n"+lines).Service.DeniesJournal(); got != want {
+			t.Errorf("%q: %v", lines, got)
+		}
+	}
+}

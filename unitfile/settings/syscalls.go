@@ -16,26 +16,54 @@ var wrapperCalls = []string{
 	"setgroups", "setresgid", "setresuid", "capset",
 }
 
-// callGroups is what systemd's groups have of wrapperCalls
+// journalCalls are those that an entry in the journal takes. The wrapper can do
+// without.
+var journalCalls = []string{"socket", "setsockopt", "sendto"}
+
+var judgedCalls = slices.Concat(wrapperCalls, journalCalls)
+
+// callGroups is what systemd's groups have of judgedCalls
 // (systemd-analyze syscall-filter; 252 to 262). A group that is not here has
 // none.
 var callGroups = map[string][]string{
 	"@mount": {"fsopen", "fsconfig", "fsmount", "open_tree", "move_mount", "mount_setattr", "mount", "umount2"},
 	// @privileged has no setresgid.
 	"@privileged":     {"setgroups", "setresuid", "capset"},
+	"@network-io":     journalCalls,
 	"@process":        {"unshare", "setns"},
 	"@setuid":         {"setgroups", "setresgid", "setresuid"},
-	"@system-service": {"unshare", "setns", "setgroups", "setresgid", "setresuid", "capset"},
-	"@known":          wrapperCalls,
+	"@system-service": slices.Concat([]string{"unshare", "setns", "setgroups", "setresgid", "setresuid", "capset"}, journalCalls),
+	"@known":          judgedCalls,
 }
 
-// judgeSyscalls adds the lines up as config_parse_syscall_filter does: the
-// first one decides whether the filter is a list of what is allowed or of what
-// is denied; later lines of that kind add to it, of the other take away.
 func judgeSyscalls(_ Service, as []unitfile.Assignment) (where unitfile.Assignment, why string) {
-	filter := map[string]bool{} // of wrapperCalls
+	where, missing := missingCalls(as, wrapperCalls)
+	if missing == nil {
+		return unitfile.Assignment{}, ""
+	}
+	return where, "it takes away " + describeCalls(missing)
+}
+
+// DeniesJournal says whether SystemCallFilter= takes away what an entry in the journal
+// takes: the filter may kill for it.
+func (s Service) DeniesJournal() bool {
+	var as []unitfile.Assignment
+	for _, a := range s.Sandbox {
+		if a.Key == "SystemCallFilter" {
+			as = append(as, a)
+		}
+	}
+	_, missing := missingCalls(as, journalCalls)
+	return missing != nil
+}
+
+// missingCalls are those of some judgedCalls that a filter takes away, and where. It
+// adds the lines up as config_parse_syscall_filter does: the first one decides
+// whether the filter is a list of what is allowed or of what is denied; later lines
+// of that kind add to it, of the other take away.
+func missingCalls(as []unitfile.Assignment, need []string) (where unitfile.Assignment, missing []string) {
+	filter := map[string]bool{} // of judgedCalls
 	started, allowList := false, false
-	var last unitfile.Assignment
 	for _, a := range as {
 		if a.Value == "" {
 			started, filter = false, map[string]bool{}
@@ -43,13 +71,13 @@ func judgeSyscalls(_ Service, as []unitfile.Assignment) (where unitfile.Assignme
 		}
 		list, invert := strings.CutPrefix(a.Value, "~")
 		if !started {
-			started, allowList, last = true, !invert, a
+			started, allowList, where = true, !invert, a
 		}
 		for _, word := range strings.Fields(list) {
 			name, _, _ := strings.Cut(word, ":") // NAME:ERRNO
 			for _, call := range expandGroup(name) {
-				if _, had := filter[call]; had != (invert != allowList) {
-					last = a
+				if _, had := filter[call]; had != (invert != allowList) && slices.Contains(need, call) {
+					where = a
 				}
 				if invert != allowList {
 					filter[call] = true
@@ -59,26 +87,19 @@ func judgeSyscalls(_ Service, as []unitfile.Assignment) (where unitfile.Assignme
 			}
 		}
 	}
-	if !started {
-		return unitfile.Assignment{}, ""
-	}
-	var missing []string
-	for _, call := range wrapperCalls {
-		if filter[call] != allowList {
+	for _, call := range need {
+		if started && filter[call] != allowList {
 			missing = append(missing, call)
 		}
 	}
-	if missing == nil {
-		return unitfile.Assignment{}, ""
-	}
-	return last, "it takes away " + describeCalls(missing)
+	return where, missing
 }
 
 func expandGroup(name string) []string {
 	if strings.HasPrefix(name, "@") {
 		return callGroups[name]
 	}
-	if slices.Contains(wrapperCalls, name) {
+	if slices.Contains(judgedCalls, name) {
 		return []string{name}
 	}
 	return nil
