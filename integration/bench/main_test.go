@@ -34,6 +34,7 @@ var figures = []struct {
 	{"many", many},
 	{"layers", layers},
 	{"plan", plan},
+	{"attach", attach},
 	{"build", build},
 	{"verified", verified},
 	{"resident", resident},
