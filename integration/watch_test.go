@@ -30,6 +30,7 @@ func TestWatch(t *testing.T) {
 		t.Run("nginx", func(t *testing.T) { watchNginx(t, c.For(t)) })
 		t.Run("copied", func(t *testing.T) { watchCopied(t, c.For(t)) })
 		t.Run("other extensions", func(t *testing.T) { watchOthers(t, c.For(t)) })
+		t.Run("adopted", func(t *testing.T) { watchAdopted(t, c.For(t)) })
 		t.Run("tries", func(t *testing.T) { watchTries(t, c.For(t)) })
 		t.Run("refused", func(t *testing.T) { watchRefused(t, c.For(t)) })
 	})
@@ -190,6 +191,77 @@ func watchOthers(t *testing.T, c *rig.Container) {
 	eventually(t, "what is watched follows the unit", func() bool { return strings.Contains(c.ReadFile(path), w.dir+"/more.v\n") })
 	w.ship("more.v/more_2", files{w.file: "2\n"})
 	w.sees(w.file, "2\n")
+}
+
+// watchAdopted: systemd has applied the extensions that [Service] lists: a directory, which every systemd knows, an image,
+// and a ".v/" directory where it knows those. Each is watched by its own path, and what the unit gets later is, too,
+// wherever the line stands.
+func watchAdopted(t *testing.T, c *rig.Container) {
+	w := &watched{adoptee: newAdoptee(t, c, "watch-adopted"), file: "/usr/share/watch-adopted"}
+	ship := func(at, text string) {
+		t.Helper()
+		c.Remove(w.dir + "/" + at)
+		w.ship(at, files{w.file: text})
+	}
+	image := func(text string) {
+		t.Helper()
+		w.writeExtension(w.dir+"/tree", "tool", "ID=_any\n", files{w.file + ".image": text})
+		w.image("tree", "incoming.raw", squashfs)
+		c.Remove(w.dir + "/tree")
+		w.install(w.dir+"/incoming.raw", "tool.raw")
+	}
+	ship("conf", "1\n")
+	image("1\n")
+	settings, watches := "ExtensionDirectories=%D/conf\nExtensionImages=%D/tool.raw\n", []string{"/conf", "/tool.raw"}
+	if confexts(c) {
+		w.ship("more.v/more_1", files{w.file + ".more": "1\n"})
+		settings, watches = settings+"ExtensionDirectories=%D/more.v\n", append(watches, "/more.v")
+	}
+	w.start(settings, w.file)
+	w.systemdsOn("/usr")
+	c.Must("extexec", "watch", "--enable", w.unit)
+	t.Cleanup(func() { c.Must("extexec", "watch", "--disable", w.unit) })
+	path := "/etc/systemd/system/extexec-reload@" + strings.TrimSuffix(w.unit, ".service") + ".path.d/50-extexec.conf"
+	follows := func(ref string) {
+		t.Helper()
+		eventually(t, ref+" is watched", func() bool { return strings.Contains(c.ReadFile(path), "PathChanged="+w.dir+ref+"\n") })
+	}
+	shows := func(file, text string) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%s has %q", file, text), func() bool {
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/root%s", w.pid.Host, file))
+			return err == nil && string(b) == text
+		})
+	}
+	for _, ref := range watches {
+		follows(ref)
+	}
+	ship("conf", "2\n")
+	w.sees(w.file, "2\n")
+	image("2\n")
+	shows(w.file+".image", "2\n")
+	if confexts(c) {
+		w.ship("more.v/more_2", files{w.file + ".more": "2\n"})
+		shows(w.file+".more", "2\n")
+	}
+	w.oursOn("/usr")
+
+	for i, dir := range []string{"/etc/systemd/system/", "/run/systemd/system/"} { // with daemon-reload, and without
+		ref := fmt.Sprintf("/later%d", i)
+		w.ship(strings.TrimPrefix(ref, "/"), files{w.file + ref[1:]: "1\n"})
+		dropIn := dir + w.unit + ".d/70-later" + fmt.Sprint(i) + ".conf"
+		c.WriteFile(dropIn, "[Service]\nExtensionDirectories="+w.dir+ref+"\n", 0o644)
+		t.Cleanup(func() { c.Remove(dir + w.unit + ".d") })
+		if i == 0 {
+			c.Systemctl("daemon-reload")
+		}
+		follows(ref)
+		shows(w.file+ref[1:], "1\n")
+	}
+	w.oursOn("/usr")
+	if now := c.MainPID(w.unit); now != w.pid {
+		t.Errorf("main process %v, was %v", now, w.pid)
+	}
 }
 
 // watchTries: a version that fails is tried once by what its rename triggers, and not

@@ -19,6 +19,11 @@ func TriggerUnit(service unitfile.Name) string {
 	return "extexec-trigger@" + instance(service) + ".service"
 }
 
+// LookUnit is what has a look once that is over, see extexec-reload@.service.
+func LookUnit(service unitfile.Name) string {
+	return "extexec-reload@" + instance(service) + ".service"
+}
+
 func instance(service unitfile.Name) string { return strings.TrimSuffix(service.String(), ".service") }
 
 // ForWatch makes the drop-in with which the path unit of a service watches these

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,13 +107,24 @@ func watchOf(name string) (unitfile.Name, units.DropIn, error) {
 		paths = append(paths, watched(r))
 	}
 	if len(paths) > 0 {
-		paths = append(paths, u.Fragment, filepath.Dir(units.Path(u.Name.String())))
+		paths = append(paths, filesOf(u)...)
 	}
 	d, err := units.ForWatch(u.Name, paths)
 	if err == nil && !reloadsByUs(u) {
 		err = fmt.Errorf("watch unit %q: no ExecReload= of it is \"extexec reload\": run extexec adopt or extexec wrap first", u.Name)
 	}
 	return u.Name, d, err
+}
+
+// filesOf are the places that change when the unit's settings do: its file, where its
+// drop-ins are, and where "systemctl edit" puts one, with --runtime or without.
+func filesOf(u *unitfile.Unit) []string {
+	dropIns := filepath.Dir(units.Path(u.Name.String()))
+	paths := []string{u.Fragment, dropIns, strings.Replace(dropIns, "/etc/", "/run/", 1)}
+	for _, d := range u.DropIns {
+		paths = append(paths, filepath.Dir(d))
+	}
+	return paths
 }
 
 // watched is what changes when a ref comes to mean something else.
@@ -239,7 +251,13 @@ func (w *watcher) takeBack(ctx context.Context, name string) error {
 	}
 	defer m.Close()
 	if _, err := m.Unit(ctx, path); err == nil {
-		if err := errors.Join(m.Stop(ctx, path), m.Disable(ctx, path)); err != nil {
+		// Neither is a look to come, nor is one under way that would write the file again.
+		for _, u := range []string{path, units.TriggerUnit(unit), units.LookUnit(unit)} {
+			if err := m.Stop(ctx, u); err != nil {
+				return err
+			}
+		}
+		if err := m.Disable(ctx, path); err != nil {
 			return err
 		}
 	}
