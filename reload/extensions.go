@@ -61,7 +61,7 @@ func pickAll(s settings.Settings, memory *state.Memory, rules pickRules) (picks,
 		if err != nil {
 			var none bool
 			if none, err = allHeld(memory, ref, err); none {
-				all.warnings = append(all.warnings, fmt.Sprintf("%q is left out: all of it %s", ref, memory.HoldOf(ref.String()).Why))
+				all.warnings = append(all.warnings, fmt.Sprintf("%q is left out: all of it %s", ref, memory.HoldOf(ref.Kind.String(), ref.String()).Why))
 				continue
 			}
 			if !s.SkipBad || extension.Shortage(err) {

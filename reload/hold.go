@@ -15,10 +15,10 @@ import (
 
 // passOver has a pick pass over what was refused and what is held.
 func passOver(memory *state.Memory, ref settings.Ref) extension.PickOptions {
-	text := ref.String()
+	kind, text := ref.Kind.String(), ref.String()
 	return extension.PickOptions{
 		Refused: memory.IsRefused,
-		Held:    func(v, identity string) (string, bool) { return memory.IsHeld(text, v, identity, version.Compare) },
+		Held:    func(v, identity string) (string, bool) { return memory.IsHeld(kind, text, v, identity, version.Compare) },
 	}
 }
 
@@ -26,7 +26,7 @@ func passOver(memory *state.Memory, ref settings.Ref) extension.PickOptions {
 // to may have had nothing of the ref: then there is nothing to use of it now, which
 // is no error.
 func allHeld(memory *state.Memory, ref settings.Ref, err error) (none bool, _ error) {
-	hold := memory.HoldOf(ref.String())
+	hold := memory.HoldOf(ref.Kind.String(), ref.String())
 	if hold == nil || !errors.Is(err, vpick.ErrNoMatch) {
 		return false, err
 	}
@@ -39,7 +39,7 @@ func allHeld(memory *state.Memory, ref settings.Ref, err error) (none bool, _ er
 // heldBefore names the candidates better than the one that was picked which a
 // rollback left.
 func heldBefore(memory *state.Memory, p *extension.Picked) []string {
-	hold := memory.HoldOf(p.Ref.String())
+	hold := memory.HoldOf(p.Kind.String(), p.Ref.String())
 	if hold == nil {
 		return nil
 	}
@@ -62,26 +62,25 @@ func holdsAfter(old []state.Hold, left, to state.Generation, now time.Time) []st
 	var holds []state.Hold
 	had, have := byRef(left), byRef(to)
 	for _, h := range old {
-		if _, ok := had[h.Ref]; !ok {
-			had[h.Ref] = state.Extension{Ref: h.Ref, Version: h.Version, Identity: h.Identity}
-		} else if version.Compare(h.Version, had[h.Ref].Version) > 0 {
-			had[h.Ref] = state.Extension{Ref: h.Ref, Version: h.Version, Identity: h.Identity}
+		ref := refKey{h.Kind, h.Ref}
+		if e, ok := had[ref]; !ok || version.Compare(h.Version, e.Version) > 0 {
+			had[ref] = state.Extension{Kind: h.Kind, Ref: h.Ref, Version: h.Version, Identity: h.Identity}
 		}
 	}
 	why := fmt.Sprintf("is held since the rollback to generation %d", to.Number)
 	for _, e := range left.Extensions {
-		if h, ok := hold(had[e.Ref], have); ok {
+		if h, ok := hold(had[refOf(e)], have); ok {
 			h.Why, h.Time = why, now
 			holds = append(holds, h)
 		}
-		delete(had, e.Ref)
+		delete(had, refOf(e))
 	}
 	for _, h := range old {
-		e, ok := had[h.Ref]
+		e, ok := had[refKey{h.Kind, h.Ref}]
 		if !ok {
 			continue // seen above
 		}
-		if _, ok := have[h.Ref]; !ok {
+		if _, ok := have[refKey{h.Kind, h.Ref}]; !ok {
 			holds = append(holds, h) // neither generation has anything of it
 		} else if n, ok := hold(e, have); ok {
 			n.Why, n.Time = why, now
@@ -91,18 +90,10 @@ func holdsAfter(old []state.Hold, left, to state.Generation, now time.Time) []st
 	return holds
 }
 
-func byRef(g state.Generation) map[string]state.Extension {
-	m := map[string]state.Extension{}
-	for _, e := range g.Extensions {
-		m[e.Ref] = e
-	}
-	return m
-}
-
 // hold is what keeps an extension from coming back, now that its ref gives another.
-func hold(left state.Extension, have map[string]state.Extension) (h state.Hold, ok bool) {
-	h = state.Hold{Ref: left.Ref, Version: left.Version, Identity: left.Identity}
-	to, ok := have[left.Ref]
+func hold(left state.Extension, have map[refKey]state.Extension) (h state.Hold, ok bool) {
+	h = state.Hold{Kind: left.Kind, Ref: left.Ref, Version: left.Version, Identity: left.Identity}
+	to, ok := have[refOf(left)]
 	if !ok {
 		h.Without = true
 		return h, true
@@ -132,7 +123,7 @@ func accept(lock *state.Lock, memory *state.Memory, all []*extension.Opened, ask
 			}
 			m.Holds = slices.DeleteFunc(m.Holds, func(h state.Hold) bool {
 				newer := h.Version != "" && version.Compare(e.Version, h.Version) > 0
-				return h.Ref == e.Ref.String() && (newer || force)
+				return h.Of(e.Kind.String(), e.Ref.String()) && (newer || force)
 			})
 		}
 	})

@@ -90,7 +90,7 @@ func (b *back) choose(history state.History, memory *state.Memory, name string) 
 // failed a check since.
 func unwanted(g *state.Generation, memory *state.Memory) bool {
 	return slices.ContainsFunc(g.Extensions, func(e state.Extension) bool {
-		_, held := memory.IsHeld(e.Ref, e.Version, e.Identity, version.Compare)
+		_, held := memory.IsHeld(e.Kind, e.Ref, e.Version, e.Identity, version.Compare)
 		_, refused := memory.IsRefused(e.Identity)
 		return held || refused
 	})
@@ -135,7 +135,7 @@ func Unhold(ctx context.Context, u *state.Unit, ref string, lockWait time.Durati
 	}
 	w := lock.Remember(func(m *state.Memory) {
 		for _, h := range lifted {
-			m.Unhold(h.Ref)
+			m.Unhold(h.Kind, h.Ref)
 		}
 	})
 	if w != nil {

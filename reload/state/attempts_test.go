@@ -99,10 +99,10 @@ func TestCovers(t *testing.T) {
 		}
 	}
 	m := &Memory{Holds: []Hold{h, bare}}
-	if _, held := m.IsHeld("/y.v", "3", "dir:3", strings.Compare); held {
+	if _, held := m.IsHeld("directory", "/y.v", "3", "dir:3", strings.Compare); held {
 		t.Error("another ref is held")
 	}
-	if _, held := m.IsHeld("/x.v", "3", "dir:3", strings.Compare); !held {
+	if _, held := m.IsHeld("directory", "/x.v", "3", "dir:3", strings.Compare); !held {
 		t.Error("the ref is not held")
 	}
 }

@@ -239,8 +239,8 @@ func (m *Memory) Accept(identity string) {
 
 // IsHeld says whether a rollback left a candidate of a ref, and why; compare orders
 // two versions.
-func (m *Memory) IsHeld(ref, version, identity string, compare func(a, b string) int) (why string, held bool) {
-	h := m.HoldOf(ref)
+func (m *Memory) IsHeld(kind, ref, version, identity string, compare func(a, b string) int) (why string, held bool) {
+	h := m.HoldOf(kind, ref)
 	if h == nil || !h.Covers(version, identity, compare) {
 		return "", false
 	}
@@ -248,9 +248,9 @@ func (m *Memory) IsHeld(ref, version, identity string, compare func(a, b string)
 }
 
 // HoldOf returns the hold of a ref, nil where there is none.
-func (m *Memory) HoldOf(ref string) *Hold {
+func (m *Memory) HoldOf(kind, ref string) *Hold {
 	for i := range m.Holds {
-		if m.Holds[i].Ref == ref {
+		if m.Holds[i].Of(kind, ref) {
 			return &m.Holds[i]
 		}
 	}
@@ -259,11 +259,11 @@ func (m *Memory) HoldOf(ref string) *Hold {
 
 // Hold sets the hold of a ref; it replaces the one that there was.
 func (m *Memory) Hold(h Hold) {
-	m.Unhold(h.Ref)
+	m.Unhold(h.Kind, h.Ref)
 	m.Holds = append(m.Holds, h)
 }
 
 // Unhold removes the hold of a ref.
-func (m *Memory) Unhold(ref string) {
-	m.Holds = slices.DeleteFunc(m.Holds, func(h Hold) bool { return h.Ref == ref })
+func (m *Memory) Unhold(kind, ref string) {
+	m.Holds = slices.DeleteFunc(m.Holds, func(h Hold) bool { return h.Of(kind, ref) })
 }

@@ -27,7 +27,7 @@ func TestMemory(t *testing.T) {
 		m.Hold(Hold{Ref: "/srv/a.v", Version: "3"})
 		m.Hold(Hold{Ref: "/srv/b.v", Version: "1"})
 	}))
-	noWarning(t, l.Remember(func(m *Memory) { m.Accept("b"); m.Unhold("/srv/b.v") }))
+	noWarning(t, l.Remember(func(m *Memory) { m.Accept("b"); m.Unhold("", "/srv/b.v") }))
 	want := &Memory{Schema: 1, Refused: []Refused{{Identity: "a", Why: "second"}}, Holds: []Hold{{Ref: "/srv/a.v", Version: "3"}}}
 	for _, read := range []func() (*Memory, error){u.Memory, l.Memory} {
 		m, err := read()

@@ -161,7 +161,10 @@ type Refused struct {
 // A Hold keeps a ref from picking what a rollback left, until something newer
 // appears.
 type Hold struct {
-	Ref string `json:"ref"`
+	// Kind is that of the ref: an image and a directory may be picked from one ".v/".
+	// "" is either.
+	Kind string `json:"kind,omitempty"`
+	Ref  string `json:"ref"`
 	// Version is the newest one that is held, and Above the one that was gone back
 	// to: held is what is newer than Above, up to and including Version. Where the
 	// extension has no version both are "", and Identity alone is held.
@@ -175,6 +178,9 @@ type Hold struct {
 	Why     string    `json:"why,omitempty"`
 	Time    time.Time `json:"time"`
 }
+
+// Of says whether it is the hold of a ref.
+func (h *Hold) Of(kind, ref string) bool { return h.Ref == ref && (h.Kind == kind || h.Kind == "") }
 
 // Covers says whether a candidate is held; compare orders two versions.
 func (h *Hold) Covers(version, identity string, compare func(a, b string) int) bool {

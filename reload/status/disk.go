@@ -105,9 +105,9 @@ func (e *Extension) find(m *state.Memory, r *state.Record) {
 	p, err := extension.Pick(ref, extension.PickOptions{
 		Live:    e.paths(),
 		Refused: m.IsRefused,
-		Held:    func(v, identity string) (string, bool) { return m.IsHeld(e.Ref, v, identity, version.Compare) },
+		Held:    func(v, identity string) (string, bool) { return m.IsHeld(e.Kind, e.Ref, v, identity, version.Compare) },
 	})
-	hold := m.HoldOf(e.Ref)
+	hold := m.HoldOf(e.Kind, e.Ref)
 	switch {
 	case errors.Is(err, vpick.ErrNoMatch) && hold != nil && hold.Without:
 		e.Disk, e.Why = Held, hold.Why
