@@ -218,8 +218,7 @@ func verdict(err error) bool {
 	}
 }
 
-// refuseOn remembers what made a check fail: the extensions that the last
-// generation did not have. An error that is no verdict on them is not remembered, and
+// refuseOn remembers what made a check fail, see suspects. An error that is no verdict on them is not remembered, and
 // neither is one about a set that is live already. One whose name counts its tries is
 // tried again, as long as there are any.
 func (t *transaction) refuseOn(ctx context.Context, err error, is *situation, m *made) error {
@@ -227,7 +226,7 @@ func (t *transaction) refuseOn(ctx context.Context, err error, is *situation, m 
 		return err
 	}
 	t.try(ctx, is, m) // a check is before begin
-	bad := newIn(m.all, is.record.Current.Identities())
+	bad := suspects(m.all, t.knownGood(is))
 	if len(t.trial) > 0 {
 		ctx, cancel := shortly(ctx)
 		defer cancel()
@@ -243,6 +242,33 @@ func (t *transaction) refuseOn(ctx context.Context, err error, is *situation, m 
 		}
 	}))
 	return err
+}
+
+// knownGood are the identities that the current generation has, or, where nothing of
+// this run of the service is recorded, the last good one had.
+func (t *transaction) knownGood(is *situation) []string {
+	if is.record.Current.Number != 0 {
+		return is.record.Current.Identities()
+	}
+	history, err := t.lock.History()
+	good := history.LastGood()
+	if err != nil || good == nil {
+		return nil
+	}
+	return good.Identities()
+}
+
+// suspects are the extensions that a failed check may be about: those that are not known
+// to be good. Where nothing is known, as at the first reload of a unit that systemd has
+// started, that is any of them; then only those are meant in whose place another version
+// can be picked, unless there is but one: to refuse the rest would keep the service from
+// being reloaded at all.
+func suspects(all *opened, known []string) []*extension.Opened {
+	bad := newIn(all, known)
+	if len(known) > 0 || len(bad) == 1 {
+		return bad
+	}
+	return slices.DeleteFunc(bad, func(e *extension.Opened) bool { return len(e.Candidates) < 2 })
 }
 
 func refusal(p *extension.Picked, why error) state.Refused {

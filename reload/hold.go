@@ -18,7 +18,9 @@ func passOver(memory *state.Memory, ref settings.Ref) extension.PickOptions {
 	kind, text := ref.Kind.String(), ref.String()
 	return extension.PickOptions{
 		Refused: memory.IsRefused,
-		Held:    func(v, identity string) (string, bool) { return memory.IsHeld(kind, text, v, identity, version.Compare) },
+		Held: func(v, identity string) (string, bool) {
+			return memory.IsHeld(kind, text, v, identity, version.Compare)
+		},
 	}
 }
 

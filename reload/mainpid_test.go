@@ -68,7 +68,7 @@ var errUnknown = errors.New("no such unit")
 func (unknowing) MainPID(context.Context, string) (int, error) { return 0, errUnknown }
 
 // edit changes the record of a name.
-func edit(t *testing.T, dirs state.Dirs, name string, change func(*state.Record)) {
+func edit(t testing.TB, dirs state.Dirs, name string, change func(*state.Record)) {
 	t.Helper()
 	u, err := dirs.Unit(name)
 	if err != nil {

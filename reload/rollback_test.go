@@ -388,29 +388,68 @@ func TestRollbackOfAnother(t *testing.T) {
 	b.install("2")
 	res, err := b.reload(Options{})
 	b.comesTo(2, res, err)
-	l, err := b.stateOf().Lock(t.Context(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := l.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.MountNS, r.PID = 1<<63-1, 0
-	if err := errors.Join(l.Save(r), l.Close()); err != nil {
-		t.Fatal(err)
-	}
-	for _, dir := range []string{b.dirs.Record, b.dirs.Memory} { // a manager knows units only
-		if err := os.Rename(dir+"/bed", dir+"/bed.service"); err != nil {
-			t.Fatal(err)
-		}
-	}
+	b.startedBySystemd()
 	res, err = Rollback(t.Context(), Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe(), Manager: mainPID(b.svc.PID())}, 0)
 	b.comesTo(3, res, err)
 	if res.Back != 1 || len(res.Holds) != 2 {
 		t.Errorf("back to %d, held %+v", res.Back, res.Holds)
 	}
 	b.want("1")
+}
+
+// startedBySystemd has the record mean another namespace than that of the service, which
+// a manager knows.
+func (b *bed) startedBySystemd() {
+	b.t.Helper()
+	edit(b.t, b.dirs, "bed", func(r *state.Record) { r.MountNS, r.PID = 1<<63-1, 0 })
+	for _, dir := range []string{b.dirs.Record, b.dirs.Memory} { // a manager knows units only
+		if err := os.Rename(dir+"/bed", dir+"/bed.service"); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// TestFirstReloadIsRefused: where a check fails and nothing is known of what was live, no
+// extension is refused that has no other version. What was good before is not, either.
+func TestFirstReloadIsRefused(t *testing.T) {
+	for name, remembered := range map[string]bool{"nothing is remembered": false, "the last good one is": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			b.write("ReloadCheck=" + good)
+			b.install("1.5")
+			if err := os.RemoveAll(b.dir + "/sys.v/sys_1.5"); err != nil {
+				t.Fatal(err)
+			}
+			if remembered {
+				b.extension("sys", "1.1", map[string]string{
+					"usr/lib/extension-release.d/extension-release.sys": "ID=_any\n", "usr/extexec-test": "1.1", "opt/extexec-test": "1.1"})
+			}
+			b.start()
+			b.conf("2", "bad\n")
+			b.startedBySystemd()
+			if !remembered {
+				if err := os.Remove(b.dirs.Memory + "/bed.service/history.jsonl"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o := Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe(), Manager: mainPID(b.svc.PID())}
+			if _, err := Reload(t.Context(), o); err == nil || !strings.Contains(err.Error(), "looked at bad") {
+				t.Fatalf("error %v, want that of the check", err)
+			}
+			u, err := b.dirs.Unit("bed.service")
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := u.Memory()
+			if err != nil || len(m.Refused) != 1 || m.Refused[0].Path != b.dir+"/conf.v/conf_2" {
+				t.Errorf("refused is %+v, %v; want the bad one alone", m, err)
+			}
+			if _, err := Reload(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			b.wantEtc("1.5")
+		})
+	}
 }
 
 // TestLinkLost records which carried mount lost its link to the host's, and keeps
