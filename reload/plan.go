@@ -288,7 +288,7 @@ func (p *planner) stage(target *target, is *situation, v *hierarchy.View, all *o
 		p.run.Own(l)
 		staged, err := hierarchy.Stage(ctx, v, l.wanted, false)
 		if err == nil {
-			err = p.hidden(ctx, target, is, staged)
+			err = p.keepHidden(ctx, target, is, staged)
 		}
 		for _, s := range staged {
 			err = errors.Join(err, s.Close())

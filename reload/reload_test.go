@@ -82,7 +82,7 @@ func (c child) do() error {
 			return c.strike(point)
 		}
 		if c.Warned != "" {
-			c.Run.Warn = func(text string) { _ = os.WriteFile(c.Warned, []byte(text), 0o600) }
+			c.Run.Warn = func(text string) { _ = appendLine(c.Warned, text) }
 		}
 		return Run(context.Background(), *c.Run)
 	}
@@ -104,13 +104,7 @@ func (c child) do() error {
 // strike is the hook of a start.
 func (c child) strike(point string) error {
 	if c.Points != "" {
-		f, err := os.OpenFile(c.Points, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		_, err = fmt.Fprintln(f, point)
-		return err
+		return appendLine(c.Points, point)
 	}
 	switch {
 	case point != c.Point:
@@ -122,6 +116,16 @@ func (c child) strike(point string) error {
 		return err
 	}
 	select {} // the process ends here
+}
+
+func appendLine(file, text string) error {
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = fmt.Fprintln(f, text)
+	return err
 }
 
 var errInjected = errors.New("injected")

@@ -89,7 +89,7 @@ func (t *transaction) survey(target *target, is *situation) steps.Step[*hierarch
 				return nil, err
 			}
 		}
-		if v.Interrupted() || is.record.Pending != nil {
+		if !t.restoring && (v.Interrupted() || is.record.Pending != nil) {
 			t.res.Warnings = append(t.res.Warnings, "an earlier reload was interrupted: a reload puts all hierarchies in order")
 		}
 		return v, nil
@@ -257,7 +257,7 @@ func (t *transaction) stage(target *target, is *situation, v *hierarchy.View, al
 			return nil, err
 		}
 		t.res.Warnings = append(t.res.Warnings, copies(m.staged)...)
-		return m, t.hidden(ctx, target, is, m.staged)
+		return m, t.keepHidden(ctx, target, is, m.staged)
 	}}
 }
 

@@ -12,11 +12,11 @@ import (
 	"github.com/extexec/extexec/service"
 )
 
-// hidden refuses an exchange after which processes of the unit in another mount
+// keepHidden refuses an exchange after which processes of the unit in another mount
 // namespace, which follows the service's, would see what their own mounts hide: where
 // the new tree goes on top, before Linux 6.5 above all. Best effort: what is mounted
 // later is not seen, nor what lives outside of the unit.
-func (t *transaction) hidden(ctx context.Context, target *target, is *situation, staged []*hierarchy.Staged) error {
+func (t *transaction) keepHidden(ctx context.Context, target *target, is *situation, staged []*hierarchy.Staged) error {
 	if t.restoring || !slices.ContainsFunc(staged, (*hierarchy.Staged).Covers) {
 		return nil
 	}
