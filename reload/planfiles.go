@@ -145,15 +145,15 @@ func (f *filePlanner) openFormer(ctx context.Context, is *situation, v *hierarch
 		e, err := nsmount.Do(ctx, f.host, func() (*extension.Opened, error) {
 			return extension.Open(ctx, p, openOptions(is.settings, os))
 		})
+		if err == nil {
+			f.run.Own(e)
+			f.live[p.Identity] = e
+			continue
+		}
 		if ctx.Err() != nil {
 			return err
 		}
-		if err != nil {
-			f.note("what is live can no longer be opened: %v", err)
-			continue
-		}
-		f.run.Own(e)
-		f.live[p.Identity] = e
+		f.note("what is live can no longer be opened: %v", err)
 	}
 	return nil
 }
