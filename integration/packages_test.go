@@ -42,6 +42,9 @@ func TestPackages(t *testing.T) {
 			c.Remove("/usr/bin/extexec") // of the rig
 			t.Run("manual page", func(t *testing.T) { usePackage(t, c.For(t), deb) })
 			t.Run("tutorial", func(t *testing.T) { follow(t, c.For(t), deb) })
+			if suite == rig.Trixie {
+				t.Run("rpm", func(t *testing.T) { useRPM(t, c.For(t), filepath.Join(dir, "extexec_amd64.rpm")) })
+			}
 		})
 	}
 }
@@ -101,20 +104,9 @@ func manExample(t *testing.T, page, section string) (blocks []string) {
 	return blocks
 }
 
-// usePackage installs the package, runs the example of extexec(1) word for word, and takes the package away.
-func usePackage(t *testing.T, c *rig.Container, deb string) {
-	at := c.TempDir() + "/extexec.deb"
-	c.CopyIn(deb, at)
-	c.Must("dpkg", "-i", at)
-	c.Cleanup(func() { c.Exec(context.Background(), "dpkg", "-P", "extexec") }) // where the test ends early
-	files := strings.Fields(c.Must("dpkg", "-L", "extexec"))
-	if info := c.Must("stat", "-c", "%a", "/run/extexec/units", "/var/lib/extexec/units"); strings.TrimSpace(info) != "755\n700" {
-		t.Errorf("modes of the directories for the state: %q", info)
-	}
-	if explained := c.Must("journalctl", "--list-catalog"); !strings.Contains(explained, "extexec:") {
-		t.Error("the journal's catalog does not have what the package has for it")
-	}
-
+// manPageExample runs the example of extexec(1) word for word.
+func manPageExample(t *testing.T, c *rig.Container) {
+	t.Helper()
 	c.UseUnit("nginx.service")
 	c.Cleanup(func() { c.Remove("/etc/systemd/system/nginx.service.d") })
 	c.Cleanup(func() { c.Remove("/srv/conf") })
@@ -130,10 +122,90 @@ func usePackage(t *testing.T, c *rig.Container, deb string) {
 		}
 	}
 	c.Systemctl("stop", "nginx.service")
+}
+
+// usePackage installs the package, runs the example of extexec(1), and takes the package away.
+func usePackage(t *testing.T, c *rig.Container, deb string) {
+	at := c.TempDir() + "/extexec.deb"
+	c.CopyIn(deb, at)
+	c.Must("dpkg", "-i", at)
+	c.Cleanup(func() { c.Exec(context.Background(), "dpkg", "-P", "extexec") }) // where the test ends early
+	files := strings.Fields(c.Must("dpkg", "-L", "extexec"))
+	if info := c.Must("stat", "-c", "%a", "/run/extexec/units", "/var/lib/extexec/units"); strings.TrimSpace(info) != "755\n700" {
+		t.Errorf("modes of the directories for the state: %q", info)
+	}
+	if explained := c.Must("journalctl", "--list-catalog"); !strings.Contains(explained, "extexec:") {
+		t.Error("the journal's catalog does not have what the package has for it")
+	}
+
+	manPageExample(t, c)
 
 	c.Must("dpkg", "-r", "extexec")
 	c.Must("dpkg", "-P", "extexec")
 	for _, f := range append(files, "/run/extexec", "/var/lib/extexec", "/etc/systemd/system/nginx.service.d") {
+		if strings.Contains(f, "extexec") && c.Exists(f) {
+			t.Errorf("%s is left", f)
+		}
+	}
+	if left := c.Must("journalctl", "--list-catalog"); strings.Contains(left, "extexec:") {
+		t.Error("the journal's catalog has what the package had for it")
+	}
+}
+
+// useRPM does the same with the .rpm, by rpm on Debian: with a database of its own, in which nothing else is.
+func useRPM(t *testing.T, c *rig.Container, file string) {
+	at, db := c.TempDir()+"/extexec.rpm", c.TempDir()
+	c.CopyIn(file, at)
+	rpm := func(args ...string) rig.Result {
+		t.Helper()
+		r := c.Exec(t.Context(), append([]string{"rpm", "--dbpath", db}, args...)...)
+		if r.Code != 0 {
+			t.Fatalf("rpm %s: %s", strings.Join(args, " "), r)
+		}
+		return r
+	}
+	files := strings.Fields(rpm("-qlp", at).Stdout)
+	for _, dir := range []string{"/usr/share/man/man1", "/usr/share/man/man5", "/usr/share/man/man7", "/usr/share/zsh/site-functions"} {
+		if !c.Exists(dir) { // another package's, where it is used, and so not in this one
+			c.Mkdir(dir)
+			c.Cleanup(func() { c.Must("rmdir", dir) })
+		}
+	}
+	c.Cleanup(func() { // where the test ends early
+		for _, f := range append(files, "/run/extexec", "/var/lib/extexec") {
+			if strings.Contains(f, "extexec") {
+				c.Remove(f)
+			}
+		}
+	})
+	rpm("-i", "--nodeps", at) // the database does not have what the distribution installed
+	for _, again := range []string{"", "an upgrade"} {
+		if changed := rpm("-V", "--nodeps", "extexec"); changed.Stdout != "" {
+			t.Errorf("after %q files are not as they were packed: %s", again, changed)
+		}
+		if info := c.Must("stat", "-c", "%a", "/run/extexec/units", "/var/lib/extexec/units"); info != "755\n700" {
+			t.Errorf("after %q the modes of the directories for the state are %q", again, info)
+		}
+		if explained := c.Must("journalctl", "--list-catalog"); !strings.Contains(explained, "extexec:") {
+			t.Errorf("after %q the journal's catalog does not have what the package has for it", again)
+		}
+		if state := c.Show("extexec-repair.service", "LoadState"); state != "loaded" {
+			t.Errorf("after %q systemd has the unit %s", again, state)
+		}
+		rpm("-U", "--nodeps", "--replacepkgs", at) // the scripts of the old package run after those of the new
+	}
+	manPageExample(t, c)
+
+	const dropIn = "/etc/systemd/system/rpm-left.service.d/50-extexec.conf"
+	c.WriteFile(dropIn, "", 0o644)
+	c.Cleanup(func() { c.Remove(filepath.Dir(dropIn)) })
+	c.Forget("nginx.service") // an .rpm has no purge
+	c.Remove("/var/lib/extexec/units/nginx.service")
+	c.Remove("/run/extexec/units/nginx.service")
+	if r := rpm("-e", "extexec"); !strings.Contains(r.Stderr, "rpm-left.service has a drop-in of extexec") {
+		t.Errorf("rpm -e does not name what is left: %s", r)
+	}
+	for _, f := range append(files, "/run/extexec", "/var/lib/extexec") {
 		if strings.Contains(f, "extexec") && c.Exists(f) {
 			t.Errorf("%s is left", f)
 		}

@@ -251,7 +251,8 @@ func (w *watcher) takeBack(ctx context.Context, name string) error {
 	}
 	defer m.Close()
 	if _, err := m.Unit(ctx, path); err == nil {
-		// Neither is a look to come, nor is one under way that would write the file again.
+		// A look that is under way might write the file again. Without the path unit there
+		// is no further one.
 		for _, u := range []string{path, units.TriggerUnit(unit), units.LookUnit(unit)} {
 			if err := m.Stop(ctx, u); err != nil {
 				return err
@@ -312,7 +313,7 @@ func (w *watcher) keep(ctx context.Context, m *manager.Manager, unit unitfile.Na
 		return err
 	}
 	w.app.log.Info("the extensions come from other places now: rewritten: " + d.Path)
-	return m.Restart(ctx, path)
+	return m.TryRestart(ctx, path)
 }
 
 // armed waits until the path unit watches again, or has seen something since, after

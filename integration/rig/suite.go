@@ -49,6 +49,9 @@ func (s Suite) packages() []string {
 	if s == Forky { // what makes images there is the oracle for ours
 		all = append(all, "systemd-repart", "squashfs-tools", "cryptsetup-bin", "openssl")
 	}
+	if s == Trixie { // what installs an .rpm
+		all = append(all, "rpm")
+	}
 	if s.Services {
 		all = append(all, services...)
 	}

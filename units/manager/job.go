@@ -31,6 +31,12 @@ func (m *Manager) Restart(ctx context.Context, unit string) error {
 	return m.job(ctx, "restart", unit, m.conn.RestartUnitContext)
 }
 
+// TryRestart restarts a unit if it runs. It gives way to a job that the unit has
+// already, a stop say: that is an error, then.
+func (m *Manager) TryRestart(ctx context.Context, unit string) error {
+	return m.jobIn(ctx, "fail", "restart", unit, m.conn.TryRestartUnitContext)
+}
+
 // Reload reloads a unit, which must be active, and waits for the job's end.
 func (m *Manager) Reload(ctx context.Context, unit string) error {
 	return m.job(ctx, "reload", unit, m.conn.ReloadUnitContext)
@@ -65,10 +71,15 @@ func (m *Manager) Disable(ctx context.Context, unit string) error {
 type jobCall func(ctx context.Context, unit, mode string, done chan<- string) (int, error)
 
 func (m *Manager) job(ctx context.Context, verb, unit string, call jobCall) error {
+	return m.jobIn(ctx, "replace", verb, unit, call)
+}
+
+// jobIn queues a job in one of systemd's job modes, see systemctl(1), and waits for it.
+func (m *Manager) jobIn(ctx context.Context, mode, verb, unit string, call jobCall) error {
 	// The library sends the result while it holds the lock that every other job
 	// needs: the channel must have room for it, also when nobody waits any more.
 	done := make(chan string, 1)
-	if _, err := call(ctx, unit, "replace", done); err != nil {
+	if _, err := call(ctx, unit, mode, done); err != nil {
 		return fmt.Errorf("%s unit %q: %w", verb, unit, plain(err))
 	}
 	select {
