@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -85,9 +84,11 @@ func (h Host) attach(ctx context.Context, r Request, old *attachment) (result *R
 	if r.DryRun {
 		return result, nil
 	}
-	if err := h.commit(ctx, e, j); err != nil {
+	left, err := h.commit(ctx, e, j)
+	if err != nil {
 		return nil, fmt.Errorf("attach %q: %w", r.Base, err)
 	}
+	result.Notes = append(result.Notes, left...)
 	return result, nil
 }
 
@@ -161,12 +162,17 @@ func (h Host) mayAttach(ctx context.Context, found []UnitFile, r Request, old *a
 		}
 		for _, dir := range unitfile.SystemPath() {
 			p := h.path(dir, u.Name)
-			if _, err := os.Lstat(p); err == nil {
+			if ok, err := there(p); err != nil {
+				return fmt.Errorf("attach unit %q: %w", u.Name, err)
+			} else if ok {
 				return fmt.Errorf("attach unit %q: %q is there already: reattach or detach what it is of, or give --force", u.Name, p)
 			}
 		}
 		for _, runtime := range []bool{false, true} {
-			if p := filepath.Join(h.attachedDir(runtime), u.Name+".d"); exists(p) {
+			p := filepath.Join(h.attachedDir(runtime), u.Name+".d")
+			if ok, err := there(p); err != nil {
+				return fmt.Errorf("attach unit %q: %w", u.Name, err)
+			} else if ok {
 				return fmt.Errorf("attach unit %q: %q is left over from an earlier attach: detach that, or give --force", u.Name, p)
 			}
 		}
@@ -182,11 +188,6 @@ func (h Host) mayAttach(ctx context.Context, found []UnitFile, r Request, old *a
 		}
 	}
 	return nil
-}
-
-func exists(p string) bool {
-	_, err := os.Lstat(p)
-	return err == nil
 }
 
 // factsOf are the facts about the extensions.
@@ -234,9 +235,15 @@ func (h Host) plan(e *edit, images []*Image, found []UnitFile, r Request, old *a
 		for _, c := range e.changes {
 			gone[c.Path] = true
 		}
-		w.notes = stays(e.shelf.clearOf(leaving, append(others, w.marker()), running && !r.Now))
+		kept, err := e.shelf.clearOf(leaving, append(others, w.marker()), running && !r.Now)
+		if err != nil {
+			return nil, err
+		}
+		w.notes = stays(kept)
 	}
-	if !exists(e.dir) {
+	if ok, err := there(e.dir); err != nil {
+		return nil, err
+	} else if !ok {
 		e.changes = append(e.changes, Change{Type: "mkdir", Path: e.dir})
 	}
 	for _, u := range found {
@@ -263,13 +270,19 @@ func (e *edit) add(w *writer, u UnitFile, profile string, r Request, gone map[st
 	if err != nil {
 		return err
 	}
+	var bad error
+	is := func(p string) bool {
+		ok, err := there(p)
+		bad = errors.Join(bad, err)
+		return ok && !gone[p]
+	}
 	put := func(c Change) {
-		if exists(c.Path) && !gone[c.Path] && c.Type != "write" && c.Type != "copy" {
+		if is(c.Path) && c.Type != "write" && c.Type != "copy" {
 			e.changes = append(e.changes, Change{Type: "unlink", Path: c.Path})
 		}
 		e.changes = append(e.changes, c)
 	}
-	if d := unit + ".d"; !exists(d) || gone[d] {
+	if d := unit + ".d"; !is(d) {
 		put(Change{Type: "mkdir", Path: d})
 	}
 	put(Change{Type: "write", Path: unit + ".d/" + dropInName, text: []byte(text)})
@@ -282,10 +295,10 @@ func (e *edit) add(w *writer, u UnitFile, profile string, r Request, gone map[st
 	}
 	if r.Copy == "symlink" && u.From.ref.Path == "" && u.HostPath != "" && strings.HasPrefix(u.HostPath, u.From.Path+"/") {
 		put(Change{Type: "symlink", Path: unit, Source: u.HostPath})
-		return nil
+		return bad
 	}
 	put(Change{Type: "copy", Path: unit, Source: u.Source, text: u.Text})
-	return nil
+	return bad
 }
 
 // jobs says what systemd is asked to do.

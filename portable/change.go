@@ -59,12 +59,14 @@ func (e *edit) remove(units []string) error {
 const stagePrefix = ".extexec-portable-"
 
 // sweep removes what killed calls have left. The lock is held.
-func (e *edit) sweep() (err error) {
-	for _, dir := range []string{filepath.Dir(e.dir), e.shelf.dir} {
-		left, bad := filepath.Glob(filepath.Join(dir, stagePrefix+"*"))
-		err = errors.Join(err, bad)
-		for _, p := range left {
-			err = errors.Join(err, os.RemoveAll(p))
+func (h Host) sweep() (err error) {
+	for _, runtime := range []bool{false, true} {
+		for _, dir := range []string{filepath.Dir(h.attachedDir(runtime)), h.linkDir(runtime)} {
+			left, bad := filepath.Glob(filepath.Join(dir, stagePrefix+"*"))
+			err = errors.Join(err, bad)
+			for _, p := range left {
+				err = errors.Join(err, os.RemoveAll(p))
+			}
 		}
 	}
 	return err
@@ -92,7 +94,10 @@ func (e *edit) fill(dir string) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
-	if exists(e.dir) {
+	switch ok, err := there(e.dir); {
+	case err != nil:
+		return err
+	case ok:
 		if err := copyTree(e.dir, dir); err != nil {
 			return err
 		}
@@ -183,38 +188,39 @@ func syncTree(dir string) error {
 // step; staged is then the old one, or gone. An empty one is not left there. It is
 // its own inverse where both exist.
 func (e *edit) exchange(staged string) error {
-	_, err := os.Lstat(e.dir)
-	had := err == nil
+	had, err := there(e.dir)
+	if err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(staged)
 	if err != nil {
 		return err
 	}
-	switch {
-	case had && len(entries) == 0:
+	if had && len(entries) == 0 {
 		// The empty one is replaced by the old one, which is what goes.
 		if err := os.Remove(staged); err != nil {
 			return err
 		}
-		return rename(e.dir, staged, unix.RENAME_NOREPLACE)
-	case had:
-		return rename(staged, e.dir, unix.RENAME_EXCHANGE)
 	}
-	return rename(staged, e.dir, unix.RENAME_NOREPLACE)
+	return swap(staged, e.dir)
 }
 
 // exchangeBack is the inverse: the old directory is where the staged one was.
-func (e *edit) exchangeBack(staged string) error {
-	_, err := os.Lstat(staged)
-	had := err == nil
-	_, err = os.Lstat(e.dir)
-	now := err == nil
-	switch {
-	case had && now:
-		return rename(staged, e.dir, unix.RENAME_EXCHANGE)
-	case had:
-		return rename(staged, e.dir, unix.RENAME_NOREPLACE)
+func (e *edit) exchangeBack(staged string) error { return swap(staged, e.dir) }
+
+// swap exchanges two names, of which one may not be there.
+func swap(a, b string) error {
+	ok, err := there(a)
+	if err != nil {
+		return err
 	}
-	return rename(e.dir, staged, unix.RENAME_NOREPLACE)
+	if !ok {
+		return rename(b, a, unix.RENAME_NOREPLACE)
+	}
+	if err := rename(a, b, unix.RENAME_EXCHANGE); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return rename(a, b, unix.RENAME_NOREPLACE)
 }
 
 func rename(from, to string, flags uint) error {

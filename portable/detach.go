@@ -34,7 +34,10 @@ func (h Host) detach(ctx context.Context, r Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	kept := e.shelf.clearOf(a.Marker, others, len(running) > 0 && !r.Now)
+	kept, err := e.shelf.clearOf(a.Marker, others, len(running) > 0 && !r.Now)
+	if err != nil {
+		return nil, fmt.Errorf("detach %q: %w", r.Base, err)
+	}
 	result := &Result{Changes: e.all(), Units: a.Units, Notes: stays(kept)}
 	if r.DryRun {
 		return result, nil
@@ -49,9 +52,11 @@ func (h Host) detach(ctx context.Context, r Request) (*Result, error) {
 	if r.Enable {
 		j.disable = enabled
 	}
-	if err := h.commit(ctx, e, j); err != nil {
+	left, err := h.commit(ctx, e, j)
+	if err != nil {
 		return nil, fmt.Errorf("detach %q: %w", r.Base, err)
 	}
+	result.Notes = append(result.Notes, left...)
 	return result, nil
 }
 

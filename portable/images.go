@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,10 +14,6 @@ import (
 
 	"github.com/extexec/extexec/extension/vdir"
 )
-
-// copyOf is the attribute of a copy that attach made: the path of the image. Without it
-// nobody could tell the copy from an image that somebody put there.
-const copyOf = "trusted.extexec.copy-of"
 
 // A shelf is how the directory with links to images and copies of them changes.
 type shelf struct {
@@ -77,19 +74,26 @@ func (s *shelf) fill(ctx context.Context, dir string) error {
 
 // unmake removes the directory where stage made it.
 func (s *shelf) unmake() error {
-	if !s.mkdir || !exists(s.dir) {
+	if !s.mkdir {
 		return nil
 	}
-	return os.Remove(s.dir)
+	if err := os.Remove(s.dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // copyImage copies an image into a directory, with what belongs to it by its name.
 func copyImage(ctx context.Context, image, into string) error {
-	p, err := vdir.Copy(ctx, image, into, beside(image))
+	with, err := beside(image)
 	if err != nil {
 		return err
 	}
-	for _, name := range append(beside(image), filepath.Base(image)) {
+	p, err := vdir.Copy(ctx, image, into, with)
+	if err != nil {
+		return err
+	}
+	for _, name := range append(with, filepath.Base(image)) {
 		at := filepath.Join(filepath.Dir(p.Path()), name)
 		if err := unix.Lsetxattr(at, copyOf, []byte(image), 0); err != nil {
 			return errors.Join(&os.PathError{Op: "setxattr", Path: at, Err: err}, p.Remove())
@@ -102,17 +106,21 @@ func copyImage(ctx context.Context, image, into string) error {
 }
 
 // beside are the names of the files that belong to an image, systemd.exec(5), RootHash=.
-func beside(image string) (names []string) {
+func beside(image string) (names []string, err error) {
 	stem, raw := strings.CutSuffix(image, ".raw")
 	if !raw {
-		return nil
+		return nil, nil
 	}
 	for _, suffix := range []string{".verity", ".roothash", ".roothash.p7s", ".usrhash", ".usrhash.p7s"} {
-		if exists(stem + suffix) {
+		ok, err := there(stem + suffix)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
 			names = append(names, filepath.Base(stem+suffix))
 		}
 	}
-	return names
+	return names, nil
 }
 
 // exchange puts what was staged into the directory: names are exchanged for those that
@@ -141,17 +149,6 @@ func (s *shelf) exchangeBack(staged string, names []string) error {
 		errs = append(errs, swap(filepath.Join(staged, name), filepath.Join(s.dir, name)))
 	}
 	return errors.Join(errs...)
-}
-
-// swap exchanges two names, of which one may not be there.
-func swap(a, b string) error {
-	switch {
-	case exists(a) && exists(b):
-		return rename(a, b, unix.RENAME_EXCHANGE)
-	case exists(a):
-		return rename(a, b, unix.RENAME_NOREPLACE)
-	}
-	return rename(b, a, unix.RENAME_NOREPLACE)
 }
 
 // clear takes what is not needed any more away, into what was staged: that is removed
@@ -185,7 +182,11 @@ func cleared(staged string, c Change) string {
 // those of all that stay.
 func (h Host) place(images []*Image, r Request, leaving Marker, others []Marker, inUse bool) (*shelf, error) {
 	s := &shelf{dir: h.linkDir(r.Runtime)}
-	s.mkdir = !exists(s.dir)
+	ok, err := there(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	s.mkdir = !ok
 	for _, i := range images {
 		if i.findable(s.dir) {
 			continue
@@ -206,7 +207,11 @@ func (h Host) place(images []*Image, r Request, leaving Marker, others []Marker,
 			}
 			continue
 		}
-		if s.free(at, i.Picked, leaving, others) {
+		is, err := lookAt(at)
+		if err != nil {
+			return nil, err
+		}
+		if is.free(at, i.Picked, leaving, others) {
 			s.put = append(s.put, Change{Type: "symlink", Path: at, Source: i.Picked})
 		}
 	}
@@ -215,14 +220,14 @@ func (h Host) place(images []*Image, r Request, leaving Marker, others []Marker,
 
 // free says whether a link to the image can be made there. What is there already is not
 // ours to touch, unless it goes with what is attached.
-func (s *shelf) free(at, image string, leaving Marker, others []Marker) bool {
-	if !exists(at) {
-		return true
+func (is spot) free(at, image string, leaving Marker, others []Marker) bool {
+	switch {
+	case is.target != "":
+		return is.target != image && slices.Contains(leaving, is.target) && !named(others, is.target)
+	case is.source != "":
+		return slices.Contains(leaving, at) && !named(others, at)
 	}
-	if target, err := os.Readlink(at); err == nil {
-		return target != image && slices.Contains(leaving, target) && !named(others, target)
-	}
-	return copySource(at) != "" && slices.Contains(leaving, at) && !named(others, at)
+	return !is.taken
 }
 
 // findable says whether the image lies where it is found by its name, or is such a
@@ -236,21 +241,29 @@ func (i *Image) copied() bool { return i.ref.Path == "" || i.ref.Path == i.Picke
 
 // copy has an image copied, and the units use the copy.
 func (s *shelf) copy(i *Image, at string, leaving Marker, others []Marker) error {
-	target, _ := os.Readlink(at)
-	if exists(at) && target != i.Picked && !s.free(at, i.Picked, leaving, others) {
-		source := copySource(at)
-		switch {
-		case source == "":
-			return fmt.Errorf("copy image %q: %q is there already, and is no copy of it: move one of them", i.Picked, at)
-		case named(others, at) && source != i.Picked:
-			return fmt.Errorf("copy image %q: %q is a copy of %q, which other units use: detach them, or rename the image", i.Picked, at, source)
-		case named(others, at):
-			i.use(at)
-			return nil
-		}
+	is, err := lookAt(at)
+	if err != nil {
+		return err
 	}
-	for _, name := range beside(i.Picked) {
-		if p := filepath.Join(s.dir, name); exists(p) && copySource(p) == "" {
+	switch {
+	case is.target == i.Picked || is.free(at, i.Picked, leaving, others):
+	case is.source == "":
+		return fmt.Errorf("copy image %q: %q is there already, and is no copy of it: move one of them", i.Picked, at)
+	case named(others, at) && is.source != i.Picked:
+		return fmt.Errorf("copy image %q: %q is a copy of %q, which other units use: detach them, or rename the image", i.Picked, at, is.source)
+	case named(others, at):
+		i.use(at)
+		return nil
+	}
+	with, err := beside(i.Picked)
+	if err != nil {
+		return err
+	}
+	for _, name := range with {
+		p := filepath.Join(s.dir, name)
+		if is, err := lookAt(p); err != nil {
+			return err
+		} else if is.taken && is.source == "" {
 			return fmt.Errorf("copy image %q: %q is there already: move it", i.Picked, p)
 		}
 	}
@@ -267,16 +280,6 @@ func (i *Image) use(at string) {
 	}
 }
 
-// copySource is the image of which a path is a copy that attach made, else "".
-func copySource(at string) string {
-	buf := make([]byte, unix.PathMax)
-	n, err := unix.Lgetxattr(at, copyOf, buf)
-	if err != nil {
-		return ""
-	}
-	return string(buf[:n])
-}
-
 func named(markers []Marker, image string) bool {
 	return slices.ContainsFunc(markers, func(m Marker) bool { return slices.Contains(m, image) })
 }
@@ -284,30 +287,33 @@ func named(markers []Marker, image string) bool {
 // clearOf has the links and copies go that an attach made of images: nothing else,
 // however it is called, and none that is still needed. Copies that are in use stay, and
 // are returned: a service may have a directory as its root.
-func (s *shelf) clearOf(images Marker, others []Marker, inUse bool) (kept []string) {
+func (s *shelf) clearOf(images Marker, others []Marker, inUse bool) (kept []string, err error) {
 	for _, image := range images {
-		if named(others, image) {
-			continue
-		}
 		at := filepath.Join(s.dir, filepath.Base(image))
-		if slices.ContainsFunc(s.put, func(c Change) bool { return c.Path == at }) {
+		if named(others, image) || slices.ContainsFunc(s.put, func(c Change) bool { return c.Path == at }) {
 			continue
 		}
-		if target, err := os.Readlink(at); err == nil && target == image {
-			s.gone = append(s.gone, Change{Type: "unlink", Path: at, Source: image})
+		is, err := lookAt(at)
+		if err != nil {
+			return nil, err
 		}
-		source := copySource(at)
 		switch {
-		case at != image || source == "":
+		case is.target == image:
+			s.gone = append(s.gone, Change{Type: "unlink", Path: at, Source: image})
+		case at != image || is.source == "":
 		case inUse:
 			kept = append(kept, at)
 		default:
-			for _, name := range append(beside(at), filepath.Base(at)) {
-				s.gone = append(s.gone, Change{Type: "unlink", Path: filepath.Join(s.dir, name), Source: source})
+			with, err := beside(at)
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range append(with, filepath.Base(at)) {
+				s.gone = append(s.gone, Change{Type: "unlink", Path: filepath.Join(s.dir, name), Source: is.source})
 			}
 		}
 	}
-	return kept
+	return kept, nil
 }
 
 // othersThan are the images of all that is attached but one.

@@ -36,18 +36,25 @@ func (e *TakenBackError) Error() string { return e.Err.Error() + "; the old stat
 // Unwrap returns the cause.
 func (e *TakenBackError) Unwrap() error { return e.Err }
 
-// commit makes an edit, or leaves all as it was.
-func (h Host) commit(ctx context.Context, e *edit, j jobs) (err error) {
-	if err := e.sweep(); err != nil {
-		return fmt.Errorf("remove what an earlier call left: %w", err)
+// commit makes an edit, or leaves all as it was. What it made aside and cannot remove
+// after that is a note.
+func (h Host) commit(ctx context.Context, e *edit, j jobs) (notes []string, err error) {
+	if err := h.sweep(); err != nil {
+		return nil, fmt.Errorf("remove what an earlier call left: %w", err)
 	}
 	run := &steps.Run{Hook: h.Hook, UndoTimeout: undoBound}
-	defer func() {
-		if err != nil {
-			err = j.undo(ctx, run, err)
-		}
-		err = errors.Join(err, run.Close())
-	}()
+	err = h.transact(ctx, run, e, j)
+	if err != nil {
+		err = j.undo(ctx, run, err)
+	}
+	if left := run.Close(); left != nil {
+		notes = append(notes, fmt.Sprintf("what was made aside cannot be removed, and the next call removes it: %v", left))
+	}
+	return notes, err
+}
+
+// transact is all that is done.
+func (h Host) transact(ctx context.Context, run *steps.Run, e *edit, j jobs) error {
 	// These are to run once the old units are back, so before that in this list.
 	run.OnUndo("restart", func(ctx context.Context) error { return every(ctx, j.restart, h.restart) })
 	run.OnUndo("stop", func(ctx context.Context) error { return every(ctx, j.stop, h.start) })
@@ -91,7 +98,7 @@ func (h Host) commit(ctx context.Context, e *edit, j jobs) (err error) {
 func (j jobs) undo(ctx context.Context, run *steps.Run, failed error) error {
 	begun, at := run.Steps(), run.Failed()
 	if err := run.Undo(ctx); err != nil {
-		return errors.Join(failed, err)
+		return fmt.Errorf("%w; %w", failed, err)
 	}
 	stopped := slices.Contains(begun, "stop") && len(j.stop)+len(j.disable) > 0
 	if stopped || slices.Contains(begun, "exchange") && at != "exchange" {

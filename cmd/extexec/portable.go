@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -134,7 +135,12 @@ func (v *portableVerb) changing(c *cobra.Command, now, enable string, do func(po
 			if err != nil {
 				return portableError(err)
 			}
-			return v.show(result)
+			err = v.show(result)
+			if err != nil && !r.DryRun {
+				v.app.log.Warn(fmt.Sprintf("%s %q: it is done, but not shown: %v", c.Name(), r.Base, err))
+				return nil
+			}
+			return err
 		})
 	}
 	return c
@@ -293,7 +299,12 @@ func (v *portableVerb) show(r *portable.Result) error {
 		}
 		t.add(c.Type, c.Path, source)
 	}
-	return t.write(v.app.out)
+	var text bytes.Buffer // one write: all of it, or nothing
+	if err := t.write(&text); err != nil {
+		return err
+	}
+	_, err := v.app.out.Write(text.Bytes())
+	return err
 }
 
 func newPortableInspect(a *app) *cobra.Command {

@@ -1,0 +1,62 @@
+package portable
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// exists says whether a path is there, where it does not matter that it may be there and
+// cannot be looked at.
+func exists(p string) bool {
+	ok, _ := there(p)
+	return ok
+}
+
+// there says whether a path is there.
+func there(p string) (bool, error) {
+	_, err := os.Lstat(p)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// A spot is what is at a path where an image can be found by its name.
+type spot struct {
+	taken  bool
+	target string // of a symbolic link
+	source string // the image, where it is a copy that attach made
+}
+
+// copyOf is the attribute of a copy that attach made: the path of the image. Without it
+// nobody could tell the copy from an image that somebody put there.
+const copyOf = "trusted.extexec.copy-of"
+
+func lookAt(at string) (s spot, err error) {
+	st, err := os.Lstat(at)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR):
+		return spot{}, nil
+	case err != nil:
+		return spot{}, err
+	case st.Mode().Type() == fs.ModeSymlink:
+		s.target, err = os.Readlink(at)
+	default:
+		buf := make([]byte, unix.PathMax)
+		var n int
+		n, err = unix.Lgetxattr(at, copyOf, buf)
+		switch {
+		case err == nil:
+			s.source = string(buf[:n])
+		case errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP):
+			err = nil
+		default:
+			err = &os.PathError{Op: "getxattr", Path: at, Err: err}
+		}
+	}
+	s.taken = true
+	return s, err
+}
