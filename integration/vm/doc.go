@@ -19,6 +19,9 @@
 // empty, its working directory "/", TMPDIR is on the disk, and "/" is shared, as
 // systemd leaves it.
 //
+// With Config.Systemd the root is Debian forky's, systemd is process 1, and the tasks
+// run in a service when it has booted; integration/vm/withsystemd has tests for that.
+//
 // A machine dies with the process that started it, with its context, and with a
 // panic of its kernel; the console is in the error then.
 //
@@ -30,5 +33,6 @@
 //
 // # Not for
 //
-// Tests under systemd: integration/rig has containers, which are much faster.
+// Tests under systemd that a container can have: those of integration/rig are much
+// faster.
 package vm

@@ -72,11 +72,15 @@ func (a *archive) copy(name, from string) {
 
 // writeInitramfs writes all that the guest starts with.
 func writeInitramfs(w io.Writer, tree kernelTree, c Config) error {
-	order, paths, err := tree.order(slices.Concat(modules, c.Modules))
+	base := modules
+	if c.Systemd {
+		base = systemdModules
+	}
+	order, paths, err := tree.order(slices.Concat(base, c.Modules))
 	if err != nil {
 		return err
 	}
-	plan, err := json.Marshal(wire.Plan{Modules: order, Tasks: c.Tasks})
+	plan, err := json.Marshal(wire.Plan{Modules: order, Tasks: c.Tasks, Systemd: c.Systemd})
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,12 @@ var modules = []string{
 	"dm_mod", "dm_verity",
 }
 
+// systemdModules are those that machines with systemd have in their place: what they take
+// no file system of, they do not wait for.
+var systemdModules = []string{
+	"virtio_pci", "virtio_blk", "virtio_rng", "ext4", "overlay", "loop", "erofs", "squashfs", "dm_mod", "dm_verity",
+}
+
 // A kernelTree is an unpacked kernel package.
 type kernelTree struct {
 	image   string // the kernel

@@ -84,7 +84,7 @@ func TestKernels(t *testing.T) {
 	for _, k := range Kernels() {
 		t.Run(k.Name, func(t *testing.T) {
 			t.Parallel()
-			suite.Run(t, k, limit)
+			suite.Run(t, Config{Kernel: k}, limit)
 		})
 	}
 }

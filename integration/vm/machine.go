@@ -34,6 +34,7 @@ type Config struct {
 	Tasks   []Task            // run one after another
 	Modules []string          // loaded beside those that every machine has
 	Params  []string          // on the kernel's command line
+	Systemd bool              // the root is Debian forky's, and systemd runs in it
 }
 
 // Run boots a machine, runs its tasks, and tells what happens. It returns when the
@@ -81,7 +82,7 @@ func (c Config) commandLine() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	disk, err := rootArtifact.path()
+	disk, err := c.disk()
 	if err != nil {
 		return nil, err
 	}
@@ -93,11 +94,22 @@ func (c Config) commandLine() ([]string, error) {
 		// A panic ends the machine. What only costs time is left out.
 		"console=ttyS0", "quiet", "panic=-1", "mitigations=off", "no_timer_check", "cryptomgr.notests", "random.trust_cpu=on",
 	}, c.Params...)
+	if c.Systemd {
+		params = append(params, "systemd.unit=multi-user.target", "net.ifnames=0")
+	}
 	return append(argv, "-nodefaults", "-no-user-config", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024",
 		"-display", "none", "-nic", "none", "-no-reboot", "-device", "virtio-rng-pci",
 		"-kernel", tree.image, "-initrd", "/dev/fd/3", "-append", strings.Join(params, " "),
 		"-serial", "file:/dev/fd/4", "-serial", "file:/dev/fd/5",
 		"-drive", "file="+disk+",format=raw,if=virtio,snapshot=on,cache=unsafe"), nil
+}
+
+// disk is the file of the root disk.
+func (c Config) disk() (string, error) {
+	if c.Systemd {
+		return systemdDisk()
+	}
+	return rootArtifact.path()
 }
 
 // A machine is a QEMU process.

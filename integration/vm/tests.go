@@ -57,12 +57,12 @@ func Compile(dir string, packages []Tests) (*Suite, error) {
 	return s, nil
 }
 
-// Run runs the tests in a machine with the kernel, and has each of them as a subtest
-// here. A test that skips itself without being listed fails, and so does one that is
-// listed without reason. The machine is killed after the limit.
-func (s *Suite) Run(t *testing.T, k Kernel, limit time.Duration) {
+// Run runs the tests in a machine as c says, and has each of them as a subtest here. A
+// test that skips itself without being listed fails, and so does one that is listed
+// without reason. The machine is killed after the limit.
+func (s *Suite) Run(t *testing.T, c Config, limit time.Duration) {
 	t.Helper()
-	c := Config{Kernel: k, Guest: s.guest, Files: maps.Clone(s.commands), Params: []string{"dm_verity.keyring_unsealed=1"}} // Linux 7.0
+	c.Guest, c.Files, c.Params = s.guest, maps.Clone(s.commands), append(c.Params, "dm_verity.keyring_unsealed=1") // Linux 7.0
 	results := map[string]*results{}
 	for i, p := range s.packages {
 		name := filepath.Base(s.binaries[i])
@@ -71,7 +71,7 @@ func (s *Suite) Run(t *testing.T, k Kernel, limit time.Duration) {
 			Name: p.name(), Argv: p.argv(name, limit), Dir: "/var/tmp",
 			Env: append([]string{"EXTEXEC_REQUIRE_RIG=1"}, p.Env...),
 		})
-		results[p.name()] = newResults(p, k)
+		results[p.name()] = newResults(p, c.Kernel)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()

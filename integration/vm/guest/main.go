@@ -2,7 +2,8 @@
 // modules, makes the disk the root, runs the tasks of the plan and powers off.
 //
 // It is process 1, which collects what is left of processes; a copy of it runs the
-// tasks, since it waits for its own.
+// tasks, since it waits for its own. Where the plan wants systemd, it becomes that,
+// and the copy is a service.
 package main
 
 import (
@@ -52,6 +53,12 @@ func initialize() error {
 		return err
 	}
 	if err := switchRoot(); err != nil {
+		return err
+	}
+	if plan.Systemd {
+		return becomeSystemd(plan)
+	}
+	if err := mountRest(); err != nil {
 		return err
 	}
 	return runTasks(plan)
@@ -138,8 +145,13 @@ func switchRoot() error {
 	if err := unix.Chdir("/"); err != nil {
 		return err
 	}
+	return mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755")
+}
+
+// mountRest mounts what systemd would.
+func mountRest() error {
 	for _, m := range []struct{ fsType, at, data string }{
-		{"tmpfs", "/run", "mode=755"}, {"devpts", "/dev/pts", ""}, {"tmpfs", "/dev/shm", ""}, {"cgroup2", "/sys/fs/cgroup", ""},
+		{"devpts", "/dev/pts", ""}, {"tmpfs", "/dev/shm", ""}, {"cgroup2", "/sys/fs/cgroup", ""},
 	} {
 		if err := mount(m.fsType, m.at, m.fsType, 0, m.data); err != nil {
 			return err
@@ -152,14 +164,54 @@ func switchRoot() error {
 	return nil
 }
 
-// runTasks has a copy of this program run the tasks, and collects every process
-// that ends until that one does.
-func runTasks(p *wire.Plan) error {
+// tasksUnit runs the tasks once the system is up; the machine is off with their end.
+// Nothing on the disk outlives it, so nothing is stopped before.
+const tasksUnit = `[Unit]
+Description=Tasks of package vm
+After=multi-user.target
+SuccessAction=poweroff-immediate
+FailureAction=poweroff-immediate
+
+[Service]
+Type=exec
+ExecStart=@` + wire.GuestFile + ` "` + wire.TaskLoop + `"
+Environment=HOME=/root LANG=C.UTF-8 TMPDIR=/var/tmp
+`
+
+// becomeSystemd leaves the tasks to a service.
+func becomeSystemd(p *wire.Plan) error {
+	if err := writePlan(p); err != nil {
+		return err
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	wants := wire.UnitDir + "/multi-user.target.wants"
+	if err := errors.Join(
+		os.WriteFile(wire.GuestFile, self, 0o755),
+		os.MkdirAll(wants, 0o755),
+		os.WriteFile(wire.UnitDir+"/"+wire.TasksUnit, []byte(tasksUnit), 0o644),
+		os.Symlink("../"+wire.TasksUnit, wants+"/"+wire.TasksUnit),
+	); err != nil {
+		return err
+	}
+	const systemd = "/usr/lib/systemd/systemd"
+	return fmt.Errorf("execute %s: %w", systemd, unix.Exec(systemd, []string{systemd}, nil))
+}
+
+func writePlan(p *wire.Plan) error {
 	data, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(wire.TasksFile, data, 0o600); err != nil {
+	return os.WriteFile(wire.TasksFile, data, 0o600)
+}
+
+// runTasks has a copy of this program run the tasks, and collects every process
+// that ends until that one does.
+func runTasks(p *wire.Plan) error {
+	if err := writePlan(p); err != nil {
 		return err
 	}
 	self := &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Env: []string{

@@ -13,12 +13,16 @@ const (
 	NewRoot     = "/newroot"       // in the initramfs
 	TaskLoop    = "guest: tasks"   // argv[0] of the process that runs the tasks
 	TasksFile   = "/run/plan.json" // the plan, on the root disk
+	GuestFile   = "/run/guest"     // this program there, where systemd is process 1
+	UnitDir     = "/run/systemd/system"
+	TasksUnit   = "vm-tasks.service" // what runs the tasks then
 )
 
 // A Plan is all that a guest does before it powers off.
 type Plan struct {
 	Modules []Module // to be loaded, in this order
 	Tasks   []Task   // to be run, one after the other
+	Systemd bool     // is process 1, and has a service run the tasks
 }
 
 // A Module is a kernel module.
