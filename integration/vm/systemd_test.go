@@ -18,7 +18,13 @@ func withSystemd(only []string, leftOut map[string]string) []Tests {
 // what Debian's kernels have unless they are told otherwise.
 func TestSystemd(t *testing.T) {
 	t.Parallel()
-	runWithSystemd(t, withSystemd(nil, nil))
+	runWithSystemd(t, withSystemd(nil, map[string]string{"TestSELinux": "another machine has that"}))
+}
+
+// TestSELinux runs the same system with SELinux in its place, enforcing Debian's policy.
+func TestSELinux(t *testing.T) {
+	t.Parallel()
+	runWithSystemd(t, withSystemd([]string{"TestSELinux"}, nil), "security=selinux", "selinux=1", "enforcing=1")
 }
 
 func runWithSystemd(t *testing.T, tests []Tests, params ...string) {
