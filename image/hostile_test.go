@@ -8,7 +8,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/extexec/extexec/image"
 	"github.com/extexec/extexec/image/gpt/gpttest"
+	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/nsmount/nsmounttest"
 )
 
 // TestHostileContent has a signed image with what no image should have. A signature says who made it, not that it does
@@ -39,6 +42,103 @@ func TestHostileContent(t *testing.T) {
 		}
 	}
 	if err := tryRead(t, i, "real/hello"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHostileAttributes has a signed image with the attributes by which an overlay would lead lookups to another place, in
+// itself or beneath: none is followed. One that says that a directory hides what is beneath is what a layer may say.
+func TestHostileAttributes(t *testing.T) {
+	setUp(t)
+	gpttest.Tool(t, "mksquashfs")
+	src, base := dir(t), dir(t)
+	// A tmpfs takes the attributes as they are; an overlay would keep them for itself.
+	if err := nsmounttest.Mount("tmpfs", src, "tmpfs", 0); err != nil {
+		t.Fatal(err)
+	}
+	nsmounttest.Unmount(t, src)
+	for _, path := range []string{
+		src + "/moved/own", src + "/linked/own", src + "/hides/own", src + "/copy", src + "/lower", src + "/odd", src + "/secret/inner",
+		base + "/moved/below", base + "/hides/below", base + "/copy", base + "/lower", base + "/secret/below",
+	} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(path), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, attributes := range map[string]map[string]string{
+		"moved":  {"trusted.overlay.redirect": "/secret"},
+		"linked": {"trusted.overlay.redirect": "secret"},
+		"copy":   {"trusted.overlay.metacopy": "", "trusted.overlay.redirect": "/secret/below"},
+		"lower":  {"trusted.overlay.metacopy": ""},
+		"odd":    {"trusted.overlay.origin": "garbage", "trusted.overlay.nlink": "garbage", "trusted.overlay.uuid": "garbage"},
+		"hides":  {"trusted.overlay.opaque": "y"},
+	} {
+		for name, value := range attributes {
+			if err := unix.Setxattr(filepath.Join(src, path), name, []byte(value), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	raw := filepath.Join(dir(t), "hostile.raw")
+	run(t, "mksquashfs", src, raw, "-quiet", "-no-progress")
+	a := newAuthority(t, nil)
+	p := protect(t, content(t, raw))
+	path, o := p.bare(t, map[string][]byte{".roothash.p7s": a.sign(t, p.root)}), withPolicy(t, trusting(a), "root=signed")
+	for _, limits := range []nsmount.Limits{nsmount.Probe(), {NoLowerdir: true}} {
+		i := mustOpen(t, path, o)
+		throughOverlay(t, i, base, limits, map[string]error{
+			"moved/own": unix.EPERM, "moved/inner": unix.EPERM, "moved/below": unix.EPERM, "linked/own": unix.EPERM, "linked/inner": unix.EPERM,
+			"copy": unix.EPERM, "lower": unix.EPERM, "odd": nil, "hides/own": nil, "hides/below": unix.ENOENT, "secret/below": nil,
+		})
+		closeImage(t, i)
+	}
+}
+
+// throughOverlay opens files of an overlay of the image over a directory.
+func throughOverlay(t *testing.T, i *image.Image, base string, limits nsmount.Limits, want map[string]error) {
+	t.Helper()
+	layer, err := i.Dir("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer layer.Close()
+	d, err := os.OpenFile(base, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	tree, err := nsmount.CloneDir(d, false, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	below, err := tree.OpenDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer below.Close()
+	scratch, err := nsmount.NewScratch(limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer scratch.Close()
+	err = scratch.Do(t.Context(), func() error {
+		o, err := scratch.MountOverlay(nsmount.Overlay{Source: "test", Layers: []*os.File{layer}, Base: below}, append(i.Trees(), tree))
+		if err != nil {
+			return err
+		}
+		for path, want := range want {
+			f, err := o.OpenFile(path, os.O_RDONLY)
+			if err == nil {
+				err = f.Close()
+			}
+			if !errors.Is(err, want) {
+				t.Errorf("%s (%+v): %v, want %v", path, limits, err, want)
+			}
+		}
+		return o.Close()
+	})
+	if err != nil {
 		t.Error(err)
 	}
 }

@@ -131,6 +131,23 @@ func TestKernelChangedBlock(t *testing.T) {
 	checkError(t, "fewer blocks", err, "more digests than there are blocks")
 }
 
+// TestKernelShrinks cuts an image off while it is mounted: what is gone is an error for its reader, and nothing is left of it.
+func TestKernelShrinks(t *testing.T) {
+	kernel(t)
+	p := protect(t, content(t, makerNamed(t, "erofs").make(t, source(t, ""))))
+	path := p.bare(t, nil)
+	i := mustOpen(t, path, byKernel())
+	if err := os.Truncate(path, 4096); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryRead(t, i, "usr/noise"); !errors.Is(err, unix.EIO) {
+		t.Errorf("read: %v, want EIO", err)
+	}
+	closeImage(t, i)
+	_, err := openPath(t, path, byKernel())
+	checkError(t, "cut off", err, "cut off")
+}
+
 // TestKernelShared opens and closes one image from many sides at once.
 func TestKernelShared(t *testing.T) {
 	kernel(t)

@@ -88,6 +88,8 @@ func TestRefusedContent(t *testing.T) {
 		{"ambiguous", with(0, "hsqs"+strings.Repeat("\x00", 1020)+"\xe2\xe1\xf5\xe0"), []string{"several things at once (squashfs, erofs)", "wipefs"}},
 		{"table and fs", stale, []string{"several things at once (xfs, GUID partition table)", "wipefs"}},
 		{"backup table and fs", overwritten, []string{"several things at once (GUID partition table, xfs)", "wipefs"}},
+		{"overlap", disk(root, gpttest.Partition{Type: verityX86, Data: make([]byte, 10), First: 130, Last: 131}), []string{"partitions 1 and 2 overlap", "build it again"}},
+		{"partition out of range", disk(gpttest.Partition{Type: rootX86, First: 200, Last: 1 << 40}), []string{"partition 1 is at sectors 200 to 1099511627776"}},
 		{"no partitions", disk(), []string{"partition table is empty"}},
 		{"generic", disk(gpttest.Partition{Type: generic, Data: root.Data}), []string{"no root and no usr partition, only linux-generic", "--part-type"}},
 		{"unknown type", disk(gpttest.Partition{Type: "11111111-2222-3333-4444-555555555555", Data: root.Data}),

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,10 +143,14 @@ func newAuthority(t testing.TB, edit func(*x509.Certificate)) authority {
 	return a
 }
 
-func (a authority) sign(t testing.TB, root []byte) []byte {
+func (a authority) sign(t testing.TB, root []byte, more ...authority) []byte {
 	t.Helper()
 	gpttest.Tool(t, "openssl")
-	cmd := exec.Command("openssl", "smime", "-sign", "-nocerts", "-noattr", "-binary", "-outform", "der", "-inkey", a.key, "-signer", a.certificate)
+	argv := []string{"smime", "-sign", "-nocerts", "-noattr", "-binary", "-outform", "der"}
+	for _, a := range append([]authority{a}, more...) {
+		argv = append(argv, "-signer", a.certificate, "-inkey", a.key)
+	}
+	cmd := exec.Command("openssl", argv...)
 	cmd.Stdin = strings.NewReader(hex.EncodeToString(root))
 	der, err := cmd.Output()
 	if err != nil {
@@ -383,7 +388,7 @@ func TestFlippedBits(t *testing.T) {
 	}
 }
 
-// TestBothTables damages both partition tables: with one left, that is used.
+// TestBothTables damages the partition tables: with one left, whichever that is, it is used.
 func TestBothTables(t *testing.T) {
 	setUp(t)
 	p := protect(t, content(t, makerNamed(t, "squashfs-gzip").make(t, source(t, ""))))
@@ -402,6 +407,64 @@ func TestBothTables(t *testing.T) {
 	}
 	_, err := openPath(t, path, trusting())
 	checkError(t, "both", err, "GUID partition table")
+	b[512+60] ^= 1
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	i = mustOpen(t, path, trusting())
+	checkUsr(t, i)
+	closeImage(t, i)
+}
+
+// TestRefusedSignatures shows what is said of images whose signature does not count, where one is required.
+func TestRefusedSignatures(t *testing.T) {
+	setUp(t)
+	a, stranger := newAuthority(t, nil), newAuthority(t, nil)
+	expired := newAuthority(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+	server := newAuthority(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
+	damaged, exchanged := newAuthority(t, nil), newAuthority(t, nil)
+	p := protect(t, content(t, makerNamed(t, "squashfs-gzip").make(t, source(t, ""))))
+	sig := a.sign(t, p.root)
+	last := bytes.Clone(sig)
+	last[len(last)-1] ^= 1
+	header := 2 + int(sig[1]&0x7f)*int(sig[1]>>7)
+	ber := slices.Concat([]byte{sig[0], 0x80}, sig[header:], []byte{0, 0}) // a length that only BER has
+	byDamaged, byExchanged := damaged.sign(t, p.root), exchanged.sign(t, p.root)
+	text := content(t, damaged.certificate)
+	text[len(text)/2] = '*'
+	other := newAuthority(t, nil)
+	if err := errors.Join(os.WriteFile(damaged.certificate, text, 0o644),
+		os.WriteFile(exchanged.certificate, content(t, other.certificate), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	o := trusting(a, expired, server, damaged, exchanged)
+	o.RequireSignature = true
+	for _, c := range []struct {
+		name  string
+		sig   []byte
+		words []string
+	}{
+		{"flipped bit", last, []string{"not that of the root hash"}},
+		{"trailing byte", append(bytes.Clone(sig), 0), []string{"1 bytes follow its end"}},
+		{"BER", ber, []string{"no PKCS#7 in DER"}},
+		{"two signers", a.sign(t, p.root, stranger), []string{"2 signers"}},
+		{"of another root hash", a.sign(t, bytes.Repeat([]byte{1}, 32)), []string{"not that of the root hash"}},
+		{"stranger", stranger.sign(t, p.root), []string{"none of those that are trusted"}},
+		{"expired", expired.sign(t, p.root), []string{expired.certificate, "expired on"}},
+		{"wrong purpose", server.sign(t, p.root), []string{server.certificate, "extended key usage lacks codeSigning"}},
+		{"damaged certificate", byDamaged, []string{"none of those that are trusted", damaged.certificate, "there is none in PEM"}},
+		{"exchanged certificate", byExchanged, []string{"none of those that are trusted"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			setUp(t)
+			path := p.bare(t, map[string][]byte{".roothash.p7s": c.sig})
+			_, err := openPath(t, path, o)
+			checkError(t, c.name, err, append(c.words, path, "RequireSignature=yes", "ImageTest.roothash.p7s")...)
+			if !errors.Is(err, policy.ErrDenied) {
+				t.Errorf("%v is not ErrDenied", err)
+			}
+		})
+	}
 }
 
 // TestPolicy shows which images a policy lets in, and how it says no.

@@ -305,6 +305,33 @@ func TestFlippedBit(t *testing.T) {
 	}
 }
 
+// TestFlippedCertificate flips every bit of a trusted certificate. What is still taken has the same key, name and number,
+// and is good for as long and for the same: what else was changed does not count, such as who has issued it.
+func TestFlippedCertificate(t *testing.T) {
+	s := newSigner(t, ecdsaKey(t, elliptic.P256()), nil)
+	sig, der, now := s.sign(t, text(root), usual...), bytes.Clone(s.trusted.Raw), time.Now()
+	taken := 0
+	for bit := range len(der) * 8 {
+		der[bit/8] ^= 1 << (bit % 8)
+		c, err := x509.ParseCertificate(bytes.Clone(der))
+		if err == nil {
+			_, err = Verify(sig, root, []Certificate{{c, s.crt}}, now)
+		}
+		if err == nil {
+			taken++
+			same := bytes.Equal(c.RawSubjectPublicKeyInfo, s.trusted.RawSubjectPublicKeyInfo) && bytes.Equal(c.RawIssuer, s.trusted.RawIssuer) &&
+				c.SerialNumber.Cmp(s.trusted.SerialNumber) == 0
+			if !same || now.After(c.NotAfter) {
+				t.Errorf("bit %d of byte %d: taken, and is another's", bit%8, bit/8)
+			}
+		}
+		der[bit/8] ^= 1 << (bit % 8)
+	}
+	if taken == 0 || taken > len(der)*8/2 {
+		t.Errorf("%d of %d are taken", taken, len(der)*8)
+	}
+}
+
 func TestLoad(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("certificates must be root's")

@@ -67,7 +67,7 @@ var notVerity = map[string]string{
 	"TestReplaced": "10,000 images take minutes in an emulator", "TestVerified": "it makes copies", "TestRefusedVerity": "it makes copies",
 	"TestFlippedBits": "it makes copies", "TestBothTables": "it makes copies", "TestPolicy": "it makes copies",
 	"TestCopyMax": "it makes copies", "TestCopyIsSealed": "it makes copies", "TestShrinks": "it makes copies",
-	"TestHostileContent": "it makes copies", "TestUpstreamPolicies": "it makes copies", "TestSeal": "it makes a copy",
+	"TestHostileContent": "it makes copies", "TestRefusedSignatures": "it makes copies", "TestUpstreamPolicies": "it makes copies", "TestSeal": "it makes a copy",
 }
 
 // TestKernels runs the tests of what depends on the kernel on each of the kernels, side
