@@ -34,10 +34,16 @@ type verified struct {
 	pid  int
 }
 
+// A protection says what image is to be made.
+type protection struct {
+	size  int // of the large file, in bytes
+	block int // of the data, in bytes
+}
+
 // protect makes an image with a hash tree, and what it is when a block of the large file was changed.
-func (s *stage) protect() (good, changed, tree []byte, root string) {
+func (s *stage) protect(p protection) (good, changed, tree []byte, root string) {
 	s.t.Helper()
-	noise := make([]byte, 256<<10)
+	noise := make([]byte, p.size)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(noise)
 	s.write(s.dir+"/tree/"+large, string(noise))
 	s.write(s.dir+"/tree/usr/lib/extension-release.d/extension-release.web", "ID=_any\n")
@@ -46,7 +52,8 @@ func (s *stage) protect() (good, changed, tree []byte, root string) {
 	}
 	good, err := os.ReadFile(s.dir + "/made")
 	s.must(err)
-	sb := &verity.Superblock{Algorithm: "sha256", DataBlockSize: 4096, HashBlockSize: 4096, DataBlocks: uint64(len(good) / 4096)}
+	good = append(good, make([]byte, (p.block-len(good)%p.block)%p.block)...)
+	sb := &verity.Superblock{Algorithm: "sha256", DataBlockSize: uint32(p.block), HashBlockSize: 4096, DataBlocks: uint64(len(good) / p.block)}
 	w, err := os.Create(s.dir + "/hashes")
 	s.must(err)
 	defer w.Close()
@@ -83,11 +90,17 @@ func (s *stage) start(name string) *verified {
 		_ = cmd.Wait()
 	})
 	v := &verified{s, name, cmd.Process.Pid}
-	s.eventually(name+" runs", func() bool {
-		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", v.pid))
-		return err == nil && exe == self
-	})
+	v.running(self)
 	return v
+}
+
+// running waits until the service is that program.
+func (v *verified) running(program string) {
+	v.t.Helper()
+	v.eventually(v.name+" runs", func() bool {
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", v.pid))
+		return err == nil && exe == program
+	})
 }
 
 func (s *stage) eventually(what string, ok func() bool) {
@@ -151,7 +164,7 @@ func TestCorrupted(t *testing.T) {
 		t.Skipf("runs in integration/vm: %v", err)
 	}
 	s := newStage(t)
-	good, changed, tree, root := s.protect()
+	good, changed, tree, root := s.protect(protection{size: 256 << 10, block: 4096})
 	s.put(changed)
 	s.must(os.WriteFile(s.dir+"/web.verity", tree, 0o600))
 	s.must(os.WriteFile(s.dir+"/web.roothash", []byte(root), 0o600))
