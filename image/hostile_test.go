@@ -2,7 +2,9 @@ package image_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -140,5 +142,53 @@ func throughOverlay(t *testing.T, i *image.Image, base string, limits nsmount.Li
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestBtrfsNamesake has a device that has the UUID of a btrfs image and was written later, and that the kernel was shown,
+// as udev does with each that appears: it never takes the image's place, signed or not.
+func TestBtrfsNamesake(t *testing.T) {
+	setUp(t)
+	gpttest.Tool(t, "mkfs.btrfs")
+	build := func(text string) string {
+		t.Helper()
+		src, path := dir(t), filepath.Join(dir(t), text)
+		if err := errors.Join(os.WriteFile(filepath.Join(src, "hello"), []byte(text), 0o644), os.WriteFile(path, nil, 0o600), os.Truncate(path, 32<<20)); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "mkfs.btrfs", "-q", "-M", "-U", "11111111-2222-3333-4444-555555555555", "-r", src, path)
+		return path
+	}
+	good, namesake, at := content(t, build("hello")), build("namesake"), dir(t)
+	dev := losetup(t, namesake)
+	for n := range 10 {
+		run(t, "mount", dev, at)
+		err := os.WriteFile(filepath.Join(at, fmt.Sprint(n)), nil, 0o600)
+		run(t, "umount", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One that the kernel has mounted, it has forgotten.
+	t.Cleanup(func() { _ = exec.Command("btrfs", "device", "scan", "--forget", dev).Run() })
+	a := newAuthority(t, nil)
+	p := protect(t, good)
+	for name, path := range map[string]string{
+		"plain": write(t, map[string][]byte{"": good}), "signed": p.bare(t, map[string][]byte{".roothash.p7s": a.sign(t, p.root)}),
+	} {
+		run(t, "btrfs", "device", "scan", dev)
+		i, err := openPath(t, path, trusting(a))
+		if _, none := os.Stat("/sys/fs/btrfs/features/temp_fsid"); none != nil {
+			checkError(t, name, err, "any device with the UUID of its btrfs", "squashfs or erofs")
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := read(t, i, "/hello"); got != "hello" {
+			t.Errorf("%s: it shows %q", name, got)
+		}
+		closeImage(t, i)
 	}
 }

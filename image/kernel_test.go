@@ -203,7 +203,7 @@ func TestKernelForeignDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, tree := losetup(t, path), losetup(t, strings.TrimSuffix(path, ".raw")+".verity")
+	data, tree := losetup(t, path, "--read-only"), losetup(t, strings.TrimSuffix(path, ".raw")+".verity", "--read-only")
 	name := "extexec-verity-" + p.hex()
 	table := fmt.Sprintf("0 %d verity 1 %s %s 4096 4096 %d 1 sha256 %s %x", s.DataSize()/512, data, tree, s.DataBlocks, p.hex(), s.Salt)
 	for _, weaker := range []string{"1 ignore_corruption", "1 check_at_most_once", ""} {
@@ -221,9 +221,9 @@ func TestKernelForeignDevice(t *testing.T) {
 }
 
 // losetup makes a loop device, which goes with its last user.
-func losetup(t *testing.T, path string) (dev string) {
+func losetup(t *testing.T, path string, options ...string) (dev string) {
 	t.Helper()
-	out, err := exec.Command("losetup", "--find", "--show", "--read-only", path).CombinedOutput()
+	out, err := exec.Command("losetup", append(options, "--find", "--show", path)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("losetup: %v: %s", err, out)
 	}

@@ -78,8 +78,27 @@ func (v *volume) mount(ctx context.Context, f *os.File, name, options string, o 
 	// Until it is mounted, this descriptor is what keeps the device; afterwards the mount does.
 	defer dev.Close()
 	c.Source = dev.Name()
-	t, err = nsmount.MountFS(c)
-	return t, backing, v.explain(err)
+	if t, err = nsmount.MountFS(c); err != nil {
+		return nil, "", v.explain(err)
+	}
+	if v.fsType == probe.Btrfs {
+		if err := namesakes(); err != nil {
+			return nil, "", errors.Join(err, t.Close())
+		}
+	}
+	return t, backing, nil
+}
+
+// namesakes refuses a btrfs, which must be mounted, where the kernel may have taken another device for it. A kernel before
+// 6.7 goes by the UUID of the file system: of all devices that it was ever shown with that, it takes the one that was
+// written last, and neither a hash tree nor the path of the image has a say in it.
+func namesakes() error {
+	// It is there as soon as the module is.
+	if _, err := os.Stat("/sys/fs/btrfs/features/temp_fsid"); err != nil {
+		return fmt.Errorf("this kernel could take any device with the UUID of its btrfs for it: use Linux 6.7 or later, or build the image "+
+			"as squashfs or erofs: %w", err)
+	}
+	return nil
 }
 
 // device makes the block device that the volume is mounted from.

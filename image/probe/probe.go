@@ -330,8 +330,12 @@ func btrfs(b blob) (Found, bool) {
 		return Found{}, false
 	}
 	f := Found{Type: Btrfs, Size: mul(binary.LittleEndian.Uint64(s[0x70:]), 1)}
-	if n := binary.LittleEndian.Uint64(s[0x88:]); n != 1 {
+	const seeding = 1 << 32
+	le := binary.LittleEndian
+	if n := le.Uint64(s[0x88:]); n != 1 {
 		f.elsewhere = fmt.Sprintf("%d devices", n)
+	} else if le.Uint64(s[0x38:])&seeding != 0 {
+		f.elsewhere = "the flag of a seed, which more devices can share"
 	}
 	return f, true
 }

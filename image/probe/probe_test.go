@@ -238,6 +238,9 @@ func TestElsewhere(t *testing.T) {
 	}
 	binary.LittleEndian.PutUint32(b[1024+0xe0:], 0)
 	checkElsewhere(t, b, probe.Ext4, "its journal on another device")
+	// btrfstune -S would want the checksum to be right. (fs/btrfs/ctree.h: BTRFS_SUPER_FLAG_SEEDING)
+	seed := blob(70<<10, map[int]string{64<<10 + 0x38: "\x00\x00\x00\x00\x01", 64<<10 + 0x40: "_BHRfS_M", 64<<10 + 0x88: "\x01"})
+	checkElsewhere(t, seed, probe.Btrfs, "the flag of a seed, which more devices can share")
 }
 
 func checkElsewhere(t *testing.T, b []byte, want probe.Type, part string) {
