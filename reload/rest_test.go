@@ -194,6 +194,29 @@ func TestCommandsThatCannotBe(t *testing.T) {
 	}
 }
 
+// TestStartInsideAnother: a start where another service's extensions show is refused
+// rather than that they are lost.
+func TestStartInsideAnother(t *testing.T) {
+	b := newBed(t)
+	for _, source := range []string{"extexec:1.1:other", "systemd-extensions"} {
+		if out, err := exec.Command("mount", "-t", "overlay", source, "/opt", "-o", "lowerdir="+b.dir+"/sys.v:"+b.dir+"/conf.v").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		o := b.options()
+		cmd := child{Run: &o}.command(t)
+		cmd.Stderr = nil
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "/opt shows the extensions of ") || !strings.Contains(string(out), "start it outside of that service") {
+			t.Errorf("%s: %v, %q; want that it is refused", source, err, out)
+		}
+		if out, err := exec.Command("umount", "/opt").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	b.start()
+	b.want("1")
+}
+
 // TestRecordsWhatIsLive: a mount that comes after the record was begun is in the one
 // that is committed.
 func TestRecordsWhatIsLive(t *testing.T) {

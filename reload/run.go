@@ -311,11 +311,32 @@ func (s *start) survey(is *situation) steps.Step[*hierarchy.View] {
 			return nil, err
 		}
 		v, err := hierarchy.Take(ctx, s.ns, s.live, hierarchy.Options{Hierarchies: is.settings.Hierarchies, Limits: s.Limits})
-		if err == nil {
-			s.run.Own(v)
+		if err != nil {
+			return nil, err
 		}
-		return v, err
+		s.run.Own(v)
+		return v, s.notInside(v)
 	}}
+}
+
+// notInside refuses a place in which another service's extensions show: they are peeled
+// with all overlays of ours, so the command would not see them. Those that systemd has
+// applied are in the settings of the unit, where there is one.
+func (s *start) notInside(v *hierarchy.View) error {
+	for _, one := range v.Surveys {
+		for _, o := range one.Overlays {
+			whose := fmt.Sprintf("%q", o.Source.Name)
+			switch {
+			case o.Owner == hierarchy.Ours && !o.Source.Names(s.name):
+			case o.Owner == hierarchy.Systemd && s.Unit == "":
+				whose = "another unit"
+			default:
+				continue
+			}
+			return fmt.Errorf("%s shows the extensions of %s here, and the command would not see them: start it outside of that service, or give it all the extensions that it needs there", one.Path, whose)
+		}
+	}
+	return nil
 }
 
 // openLive opens the namespace that the hierarchies are surveyed in.
