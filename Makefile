@@ -49,7 +49,7 @@ unit: ## the tests beside the code; without root the ones that need it are skipp
 race: root-only test-deps ## what goes on after it was given up, under the race detector (root)
 	CGO_ENABLED=1 EXTEXEC_REQUIRE_RIG=1 $(GO) test -race -run 'TestDo|TestSurveyThatIsGivenUp|TestHanging' ./nsmount ./nsmount/hierarchy
 
-crash: root-only test-deps ## strike every system call of a reload, a start and a portable attach, not a sample (root; three quarters of an hour)
+crash: root-only test-deps ## strike every system call of reload, run, install and portable attach, not a sample (root; an hour)
 	$(GO) test -timeout 120m -count=1 -v ./integration/crash -all
 
 rig: root-only test-deps ## only the tests under real systemds (root)

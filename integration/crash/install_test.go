@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/extexec/extexec/integration/tracer"
 	"github.com/extexec/extexec/nsmount/nsmounttest"
 )
 
@@ -156,12 +157,12 @@ func (s *shelf) picked() (version int, err error) {
 
 // strike makes a version, strikes its installation, and installs it once more. It says
 // what is not as it should be.
-func (s *shelf) strike(with strike) (*ending, []string) {
+func (s *shelf) strike(with tracer.Strike) (*tracer.Ending, []string) {
 	s.t.Helper()
 	s.make()
-	e, err := trace(s.install(), with)
+	e, err := tracer.Trace(s.install(), with)
 	s.must(err)
-	wrong := append(s.judge(with, e), e.left...)
+	wrong := append(s.judge(with, e), e.Left...)
 	if version, _ := s.picked(); version == s.version { // it is there: the next one shows that nothing is left
 		s.make()
 	}
@@ -183,32 +184,32 @@ func (s *shelf) strike(with strike) (*ending, []string) {
 }
 
 // judge looks at how the installation has ended.
-func (s *shelf) judge(with strike, e *ending) (wrong []string) {
+func (s *shelf) judge(with tracer.Strike, e *tracer.Ending) (wrong []string) {
 	version, err := s.picked()
 	if err != nil || version < s.version-1 {
 		wrong = append(wrong, fmt.Sprintf("version %d is picked, %v", version, err))
 	}
-	if e.state.Signaled() {
-		early := with.signal == syscall.SIGTERM && with.at <= 3 // before the program has looked for signals
-		if e.state.Signal() != with.signal || with.signal != syscall.SIGKILL && !early {
-			wrong = append(wrong, "it died of "+e.state.Signal().String())
+	if e.State.Signaled() {
+		early := with.Signal == syscall.SIGTERM && with.At <= 3 // before the program has looked for signals
+		if e.State.Signal() != with.Signal || with.Signal != syscall.SIGKILL && !early {
+			wrong = append(wrong, "it died of "+e.State.Signal().String())
 		}
 		return wrong
 	}
 	want := s.version - 1
-	switch code := e.state.ExitStatus(); code {
+	switch code := e.State.ExitStatus(); code {
 	case 0:
 		want = s.version
 	case 1:
 		// Where one of two looks at an image fails, it has another identity.
-		if with.errno != unix.EIO || !strings.Contains(e.output, "it was replaced meanwhile") && !strings.Contains(e.output, "it changed while it was copied") {
+		if with.Errno != unix.EIO || !strings.Contains(e.Output, "it was replaced meanwhile") && !strings.Contains(e.Output, "it changed while it was copied") {
 			wrong = append(wrong, message(e, with)...)
 		}
 	default:
 		wrong = append(wrong, fmt.Sprintf("exit code %d", code))
 	}
 	if got := s.entries(); version != want || !slices.Equal(got, s.full(want)) {
-		wrong = append(wrong, fmt.Sprintf("exit code %d, version %d is picked, and the directory has %q", e.state.ExitStatus(), version, got))
+		wrong = append(wrong, fmt.Sprintf("exit code %d, version %d is picked, and the directory has %q", e.State.ExitStatus(), version, got))
 	}
 	return wrong
 }
@@ -217,37 +218,37 @@ func (s *shelf) judge(with strike, e *ending) (wrong []string) {
 // other: a version is there whole or not at all, and the next installation leaves nothing
 // of it.
 func TestInstallIsKilled(t *testing.T) {
-	strikeInstall(t, 20, func(call) []strike { return []strike{{signal: syscall.SIGKILL}} })
+	strikeInstall(t, 20, func(tracer.Call) []tracer.Strike { return []tracer.Strike{{Signal: syscall.SIGKILL}} })
 }
 
 // TestInstallIsToldToEnd sends SIGTERM.
 func TestInstallIsToldToEnd(t *testing.T) {
-	strikeInstall(t, 8, func(call) []strike { return []strike{{signal: syscall.SIGTERM}} })
+	strikeInstall(t, 8, func(tracer.Call) []tracer.Strike { return []tracer.Strike{{Signal: syscall.SIGTERM}} })
 }
 
 // TestInstallFails makes a system call fail with what can come of it.
-func TestInstallFails(t *testing.T) { strikeInstall(t, 20, failures) }
+func TestInstallFails(t *testing.T) { strikeInstall(t, 20, tracer.Call.Failures) }
 
-func strikeInstall(t *testing.T, most int, strikes func(call) []strike) {
+func strikeInstall(t *testing.T, most int, strikes func(tracer.Call) []tracer.Strike) {
 	for name, image := range shelves {
 		t.Run(name, func(t *testing.T) {
 			s := newShelf(t, image)
-			e, wrong := s.strike(strike{})
+			e, wrong := s.strike(tracer.Strike{})
 			if len(wrong) > 0 {
-				t.Fatalf("without a strike:\n%s\n%s", strings.Join(wrong, "\n"), e.output)
+				t.Fatalf("without a strike:\n%s\n%s", strings.Join(wrong, "\n"), e.Output)
 			}
 			count := map[string]int{}
-			for i, at := range sample(len(e.calls), most) {
-				for _, with := range choose(strikes(e.calls[at-1]), i) {
-					with.at = at
+			for i, at := range sample(len(e.Calls), most) {
+				for _, with := range choose(strikes(e.Calls[at-1]), i) {
+					with.At = at
 					struck, wrong := s.strike(with)
-					count[outcome(struck.state)]++
+					count[outcome(struck.State)]++
 					if len(wrong) > 0 {
-						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.calls), struck.struck, with, strings.Join(wrong, "\n\t"), struck.output)
+						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.Calls), struck.Struck, with, strings.Join(wrong, "\n\t"), struck.Output)
 					}
 				}
 			}
-			t.Logf("%d calls in an installation; what came of those that were struck: %v", len(e.calls), count)
+			t.Logf("%d calls in an installation; what came of those that were struck: %v", len(e.Calls), count)
 		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/extexec/extexec/integration/tracer"
 	"github.com/extexec/extexec/nsmount/nsmounttest"
 )
 
@@ -130,46 +131,46 @@ func (s *stall) picture() picture {
 // TestPortableIsKilled kills the program as it makes a system call. The units are the
 // old ones or the new ones, and the next call tidies up.
 func TestPortableIsKilled(t *testing.T) {
-	strikePortable(t, 12, func(call) []strike { return []strike{{signal: syscall.SIGKILL}} })
+	strikePortable(t, 12, func(tracer.Call) []tracer.Strike { return []tracer.Strike{{Signal: syscall.SIGKILL}} })
 }
 
 // TestPortableFails makes a system call fail with what can come of it. All is as it was
 // before, or, with exit code 0, as it should be.
-func TestPortableFails(t *testing.T) { strikePortable(t, 25, failures) }
+func TestPortableFails(t *testing.T) { strikePortable(t, 25, tracer.Call.Failures) }
 
-func strikePortable(t *testing.T, most int, strikes func(call) []strike) {
+func strikePortable(t *testing.T, most int, strikes func(tracer.Call) []tracer.Strike) {
 	s := newStall(t)
 	for _, v := range verbs {
 		t.Run(v.name, func(t *testing.T) {
 			s.t = t
 			s.prepare(v.prepare)
 			before := s.picture()
-			e, err := trace(s.command(v.argv), strike{})
+			e, err := tracer.Trace(s.command(v.argv), tracer.Strike{})
 			s.must(err)
-			if e.state.ExitStatus() != 0 {
-				t.Fatalf("without a strike: %s", e.output)
+			if e.State.ExitStatus() != 0 {
+				t.Fatalf("without a strike: %s", e.Output)
 			}
 			after := s.picture()
 			count := map[string]int{}
-			for i, at := range sample(len(e.calls), most) {
-				for _, hit := range choose(strikes(e.calls[at-1]), i) {
-					hit.at = at
+			for i, at := range sample(len(e.Calls), most) {
+				for _, hit := range choose(strikes(e.Calls[at-1]), i) {
+					hit.At = at
 					s.prepare(v.prepare)
-					struck, err := trace(s.command(v.argv), hit)
+					struck, err := tracer.Trace(s.command(v.argv), hit)
 					s.must(err)
-					count[outcome(struck.state)]++
+					count[outcome(struck.State)]++
 					if wrong := s.judge(hit, struck, before, after); len(wrong) > 0 {
-						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.calls), struck.struck, hit, strings.Join(wrong, "\n\t"), struck.output)
+						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.Calls), struck.Struck, hit, strings.Join(wrong, "\n\t"), struck.Output)
 					}
 				}
 			}
-			t.Logf("%d calls; what came of those that were struck: %v", len(e.calls), count)
+			t.Logf("%d calls; what came of those that were struck: %v", len(e.Calls), count)
 		})
 	}
 }
 
 // judge looks at what a call has left, and at the next one.
-func (s *stall) judge(hit strike, e *ending, before, after picture) (wrong []string) {
+func (s *stall) judge(hit tracer.Strike, e *tracer.Ending, before, after picture) (wrong []string) {
 	now := s.picture()
 	same := func(what string, want picture) {
 		if d := cmp.Diff(want.units, now.units) + cmp.Diff(want.images, now.images); d != "" {
@@ -177,20 +178,20 @@ func (s *stall) judge(hit strike, e *ending, before, after picture) (wrong []str
 		}
 	}
 	switch {
-	case e.state.Signaled():
+	case e.State.Signaled():
 		units := withoutStages(now.units)
 		if cmp.Diff(before.units, units) != "" && cmp.Diff(after.units, units) != "" {
 			wrong = append(wrong, "there are neither the old units nor the new ones:\n"+cmp.Diff(before.units, units))
 		}
-	case e.state.ExitStatus() == 0:
-		if !strings.Contains(e.output, "the next call removes") {
+	case e.State.ExitStatus() == 0:
+		if !strings.Contains(e.Output, "the next call removes") {
 			same("exit code 0", after)
 		}
-	case e.state.ExitStatus() == 1 || e.state.ExitStatus() == 4:
+	case e.State.ExitStatus() == 1 || e.State.ExitStatus() == 4:
 		wrong = append(wrong, message(e, hit)...)
-		same(fmt.Sprint("exit code ", e.state.ExitStatus()), before)
+		same(fmt.Sprint("exit code ", e.State.ExitStatus()), before)
 	default:
-		wrong = append(wrong, fmt.Sprintf("exit code %d", e.state.ExitStatus()))
+		wrong = append(wrong, fmt.Sprintf("exit code %d", e.State.ExitStatus()))
 	}
 	if out, err := s.command([]string{"reattach", "--copy=mixed", "--extension", "DIR/conf", "DIR/web_2"}).CombinedOutput(); err != nil {
 		wrong = append(wrong, fmt.Sprintf("the next call: %v: %s", err, out))

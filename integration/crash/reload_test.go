@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/integration/tracer"
 )
 
 // scenarios are services whose reloads make different calls.
@@ -31,30 +33,17 @@ ReloadVerify=/bin/sh -c 'test -e /etc/extexec-a'
 // other. Each hierarchy shows the old version or the new one at any time, and the next
 // reload puts everything in order.
 func TestReloadIsKilled(t *testing.T) {
-	strikeReload(t, 10, func(call) []strike { return []strike{{signal: syscall.SIGKILL}} })
+	strikeReload(t, 10, func(tracer.Call) []tracer.Strike { return []tracer.Strike{{Signal: syscall.SIGKILL}} })
 }
 
 // TestReloadIsToldToEnd sends SIGTERM as it makes a system call.
 func TestReloadIsToldToEnd(t *testing.T) {
-	strikeReload(t, 6, func(call) []strike { return []strike{{signal: syscall.SIGTERM}} })
+	strikeReload(t, 6, func(tracer.Call) []tracer.Strike { return []tracer.Strike{{Signal: syscall.SIGTERM}} })
 }
 
 // TestReloadFails makes a system call fail with what can come of it. The old version
 // is there afterwards, or, with exit code 0, the new one.
-func TestReloadFails(t *testing.T) { strikeReload(t, 15, failures) }
-
-func failures(c call) (strikes []strike) {
-	if strings.HasPrefix(c.file, "pipe:") {
-		return nil // reading and writing one does not fail
-	}
-	for _, errno := range callNames[c.nr].errnos {
-		if errno == unix.ENOSPC && c.nr == unix.SYS_OPENAT && c.args[2]&unix.O_CREAT == 0 {
-			continue
-		}
-		strikes = append(strikes, strike{errno: errno})
-	}
-	return strikes
-}
+func TestReloadFails(t *testing.T) { strikeReload(t, 15, tracer.Call.Failures) }
 
 // sample gives the numbers of the calls to strike: all, or about most of them, evenly
 // spread.
@@ -72,7 +61,7 @@ func sample(calls, most int) (at []int) {
 	return at
 }
 
-func strikeReload(t *testing.T, most int, strikes func(call) []strike) {
+func strikeReload(t *testing.T, most int, strikes func(tracer.Call) []tracer.Strike) {
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			b := newBed(t, s.unit, s.images)
@@ -80,41 +69,34 @@ func strikeReload(t *testing.T, most int, strikes func(call) []strike) {
 			if s.carry {
 				b.svc.Mount(b.dir+"/bed.service", "/etc/hostname", "", unix.MS_BIND, "")
 			}
-			_, wrong := b.strike(strike{}) // the first one, and the second, are not like those after them
+			_, wrong := b.strike(tracer.Strike{}) // the first one, and the second, are not like those after them
 			b.rest()
-			e, more := b.strike(strike{})
+			e, more := b.strike(tracer.Strike{})
 			if wrong = append(wrong, more...); len(wrong) > 0 {
 				t.Fatalf("without a strike:\n%s", strings.Join(wrong, "\n"))
 			}
 			count := map[string]int{}
-			for i, at := range sample(len(e.calls), most) {
-				for _, s := range choose(strikes(e.calls[at-1]), i) {
-					s.at = at
+			for i, at := range sample(len(e.Calls), most) {
+				for _, s := range choose(strikes(e.Calls[at-1]), i) {
+					s.At = at
 					struck, wrong := b.strike(s)
-					count[outcome(struck.state)]++
+					count[outcome(struck.State)]++
 					if len(wrong) > 0 {
-						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.calls), struck.struck, s, strings.Join(wrong, "\n\t"), struck.output)
+						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.Calls), struck.Struck, s, strings.Join(wrong, "\n\t"), struck.Output)
 					}
 				}
 			}
-			t.Logf("%d calls in a reload; what came of those that were struck: %v", len(e.calls), count)
+			t.Logf("%d calls in a reload; what came of those that were struck: %v", len(e.Calls), count)
 		})
 	}
 }
 
 // choose gives one of the strikes in turn, or all.
-func choose(strikes []strike, i int) []strike {
+func choose(strikes []tracer.Strike, i int) []tracer.Strike {
 	if *all || len(strikes) == 0 {
 		return strikes
 	}
 	return strikes[i%len(strikes):][:1]
-}
-
-func (s strike) String() string {
-	if s.signal != 0 {
-		return unix.SignalName(s.signal)
-	}
-	return unix.ErrnoName(s.errno)
 }
 
 func outcome(ws syscall.WaitStatus) string {
@@ -126,11 +108,11 @@ func outcome(ws syscall.WaitStatus) string {
 
 // strike installs a version, strikes the reload to it, and reloads once more. It says
 // what is not as it should be.
-func (b *bed) strike(s strike) (*ending, []string) {
+func (b *bed) strike(s tracer.Strike) (*tracer.Ending, []string) {
 	b.t.Helper()
 	b.install()
 	b.hammer()
-	e, err := trace(b.reload(), s)
+	e, err := tracer.Trace(b.reload(), s)
 	b.must(err)
 	wrong := b.judge(s, e)
 	wrong = append(wrong, b.restored()...)
@@ -138,24 +120,24 @@ func (b *bed) strike(s strike) (*ending, []string) {
 }
 
 // judge looks at how the reload has ended.
-func (b *bed) judge(s strike, e *ending) (wrong []string) {
+func (b *bed) judge(s tracer.Strike, e *tracer.Ending) (wrong []string) {
 	which, err := b.sees(b.version)
 	if err != nil {
 		wrong = append(wrong, err.Error())
 	}
 	if b.mounts != nil {
-		wrong = append(append(wrong, b.clean()...), e.left...)
+		wrong = append(append(wrong, b.clean()...), e.Left...)
 	}
-	if e.state.Signaled() {
-		early := s.signal == syscall.SIGTERM && s.at <= 3 // before the program has looked for signals
-		if e.state.Signal() != s.signal || s.signal != syscall.SIGKILL && !early {
-			wrong = append(wrong, "it died of "+e.state.Signal().String())
+	if e.State.Signaled() {
+		early := s.Signal == syscall.SIGTERM && s.At <= 3 // before the program has looked for signals
+		if e.State.Signal() != s.Signal || s.Signal != syscall.SIGKILL && !early {
+			wrong = append(wrong, "it died of "+e.State.Signal().String())
 		}
 		return wrong
 	}
 	wrong = append(wrong, b.leftovers()...)
 	want := "old"
-	switch code := e.state.ExitStatus(); code {
+	switch code := e.State.ExitStatus(); code {
 	case 0:
 		want = "new"
 	case 1, 3, 4:
@@ -163,19 +145,19 @@ func (b *bed) judge(s strike, e *ending) (wrong []string) {
 	default:
 		wrong = append(wrong, fmt.Sprintf("exit code %d", code))
 	}
-	if strings.Contains(e.output, "is passed over: it cannot be") && s.errno == unix.EIO {
+	if strings.Contains(e.Output, "is passed over: it cannot be") && s.Errno == unix.EIO {
 		return wrong // a version that cannot be read is as one that is not there
 	}
 	if slices.ContainsFunc(which, func(v string) bool { return v != want }) {
-		wrong = append(wrong, fmt.Sprintf("exit code %d, and the service sees %v", e.state.ExitStatus(), which))
+		wrong = append(wrong, fmt.Sprintf("exit code %d, and the service sees %v", e.State.ExitStatus(), which))
 	}
 	return wrong
 }
 
 // message looks at what a reload that failed said: one line, with the cause.
-func message(e *ending, s strike) (wrong []string) {
+func message(e *tracer.Ending, s tracer.Strike) (wrong []string) {
 	var said []string
-	for line := range strings.Lines(e.output) {
+	for line := range strings.Lines(e.Output) {
 		if !strings.Contains(line, "warning: ") {
 			said = append(said, line)
 		}
@@ -183,14 +165,14 @@ func message(e *ending, s strike) (wrong []string) {
 	if len(said) != 1 {
 		wrong = append(wrong, fmt.Sprintf("it said %d lines", len(said)))
 	}
-	cause := s.errno.Error()
+	cause := s.Errno.Error()
 	switch {
-	case e.child && s.signal != 0:
+	case e.Child && s.Signal != 0:
 		cause = "" // what that looks like depends on what the child was for
-	case s.signal != 0:
+	case s.Signal != 0:
 		cause = "terminated"
 	}
-	if !strings.Contains(e.output, cause) {
+	if !strings.Contains(e.Output, cause) {
 		wrong = append(wrong, "it does not say: "+cause)
 	}
 	return wrong

@@ -10,64 +10,66 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/extexec/extexec/integration/tracer"
 )
 
 // TestStartIsKilled kills a start as it makes a system call. Nothing is left that is in
 // the way of the next one.
 func TestStartIsKilled(t *testing.T) {
-	strikeStart(t, 8, func(call) []strike { return []strike{{signal: syscall.SIGKILL}} })
+	strikeStart(t, 8, func(tracer.Call) []tracer.Strike { return []tracer.Strike{{Signal: syscall.SIGKILL}} })
 }
 
 // TestStartIsToldToEnd sends SIGTERM as it makes a system call.
 func TestStartIsToldToEnd(t *testing.T) {
-	strikeStart(t, 5, func(call) []strike { return []strike{{signal: syscall.SIGTERM}} })
+	strikeStart(t, 5, func(tracer.Call) []tracer.Strike { return []tracer.Strike{{Signal: syscall.SIGTERM}} })
 }
 
 // TestStartFails makes a system call fail with what can come of it: the command is
 // executed with its extensions, or not at all, and then no record says that it was.
-func TestStartFails(t *testing.T) { strikeStart(t, 15, failures) }
+func TestStartFails(t *testing.T) { strikeStart(t, 15, tracer.Call.Failures) }
 
-func strikeStart(t *testing.T, most int, strikes func(call) []strike) {
+func strikeStart(t *testing.T, most int, strikes func(tracer.Call) []tracer.Strike) {
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			b := newBed(t, s.unit, s.images)
 			b.rest()
-			e, wrong := b.strikeStart(strike{})
+			e, wrong := b.strikeStart(tracer.Strike{})
 			if len(wrong) > 0 {
 				t.Fatalf("without a strike:\n%s", strings.Join(wrong, "\n"))
 			}
 			count := map[string]int{}
-			for i, at := range sample(len(e.calls), most) {
-				for _, s := range choose(strikes(e.calls[at-1]), i) {
-					s.at = at
+			for i, at := range sample(len(e.Calls), most) {
+				for _, s := range choose(strikes(e.Calls[at-1]), i) {
+					s.At = at
 					struck, wrong := b.strikeStart(s)
-					count[outcome(struck.state)]++
+					count[outcome(struck.State)]++
 					if len(wrong) > 0 {
-						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.calls), struck.struck, s, strings.Join(wrong, "\n\t"), struck.output)
+						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.Calls), struck.Struck, s, strings.Join(wrong, "\n\t"), struck.Output)
 					}
 				}
 			}
-			t.Logf("%d calls in a start; what came of those that were struck: %v", len(e.calls), count)
+			t.Logf("%d calls in a start; what came of those that were struck: %v", len(e.Calls), count)
 		})
 	}
 }
 
 // strikeStart strikes the first start under a name, and starts once more.
-func (b *bed) strikeStart(s strike) (*ending, []string) {
+func (b *bed) strikeStart(s tracer.Strike) (*tracer.Ending, []string) {
 	b.t.Helper()
 	b.must(os.RemoveAll(b.dir + "/state"))
 	shown := strings.Join([]string{content("/etc/", b.version), content("/usr/", b.version), content("/opt/", b.version)}, "")
 	command := []string{"/bin/sh", "-c", "read a </etc/extexec-a; read b </usr/lib/extexec-a; read c </opt/extexec-a; printf '<%s>' $a$b$c"}
-	e, err := trace(b.run(command...), s)
+	e, err := tracer.Trace(b.run(command...), s)
 	b.must(err)
-	wrong := append(b.clean(), e.left...)
-	switch code := e.state.ExitStatus(); {
-	case e.state.Signaled():
-		if e.state.Signal() != s.signal {
-			wrong = append(wrong, "it died of "+e.state.Signal().String())
+	wrong := append(b.clean(), e.Left...)
+	switch code := e.State.ExitStatus(); {
+	case e.State.Signaled():
+		if e.State.Signal() != s.Signal {
+			wrong = append(wrong, "it died of "+e.State.Signal().String())
 		}
 	case code == 0:
-		if !strings.Contains(e.output, "<"+shown+">") {
+		if !strings.Contains(e.Output, "<"+shown+">") {
 			wrong = append(wrong, "the command did not see its extensions")
 		}
 	case slices.Contains([]int{1, 200, 203, 217, 226}, code):

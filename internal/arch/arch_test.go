@@ -94,7 +94,7 @@ var onlyIn = []struct {
 	{"golang.org/x/term", []string{"cmd/extexec"}, "terminals end at the verbs"},
 	{"github.com/google/go-cmp", nil, "it is for tests"},
 	{"github.com/prometheus", nil, "its linter is for tests"},
-	{"unsafe", []string{"nsmount", "service", "extension/layers", "image"}, "memory is handed to the kernel in few places"},
+	{"unsafe", []string{"nsmount", "service", "extension/layers", "image", "integration/tracer"}, "memory is handed to the kernel in few places"},
 }
 
 func TestArrows(t *testing.T) { report(t, arrows(load(t, os.DirFS("../..")))) }

@@ -1,6 +1,6 @@
 //go:build amd64
 
-package crash
+package tracer
 
 import (
 	"errors"
@@ -16,37 +16,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A strike hits one system call of a program as it is about to be made.
-type strike struct {
-	at     int            // which of the calls of interest, from 1; 0 for none
-	signal syscall.Signal // the process that makes it gets this signal
-	errno  syscall.Errno  // else it is not made, and fails with this
+// A Strike hits one system call of a program as it is about to be made.
+type Strike struct {
+	At     int            // which of the calls of interest, from 1; 0 for none
+	Signal syscall.Signal // the process that makes it gets this signal
+	Errno  syscall.Errno  // else it is not made, and fails with this
 }
 
-// A call is one of interest that a program made.
-type call struct {
-	nr   uint64
-	path string // its path argument, where it has one
-	file string // what its first argument, a descriptor, was opened as
-	args [6]uint64
+// String is the signal's name, or the error's.
+func (s Strike) String() string {
+	if s.Signal != 0 {
+		return unix.SignalName(s.Signal)
+	}
+	return unix.ErrnoName(s.Errno)
 }
 
-func (c call) String() string {
-	text := strings.TrimSpace(callNames[c.nr].name + " " + c.file)
-	if c.path != "" {
-		text += " " + c.path
+// A Call is one of interest that a program made.
+type Call struct {
+	NR   uint64
+	Path string // its path argument, where it has one
+	File string // what its first argument, a descriptor, was opened as
+	Args [6]uint64
+}
+
+// String is its name and what it is about.
+func (c Call) String() string {
+	text := strings.TrimSpace(callNames[c.NR].name + " " + c.File)
+	if c.Path != "" {
+		text += " " + c.Path
 	}
 	return text
 }
 
-// An ending is how a traced program ended, and which calls it made until then.
-type ending struct {
-	calls  []call
-	struck *call // the call that was hit; nil where the program made fewer
-	child  bool  // it was made by a child of the program
-	state  syscall.WaitStatus
-	output string   // what it wrote to stdout and stderr
-	left   []string // processes that outlived it for more than linger
+// An Ending is how a traced program ended, and which calls it made until then.
+type Ending struct {
+	Calls  []Call
+	Struck *Call // the call that was hit; nil where the program made fewer
+	Child  bool  // it was made by a child of the program
+	State  syscall.WaitStatus
+	Output string   // what it wrote to stdout and stderr
+	Left   []string // processes that outlived it for more than linger
 }
 
 // linger is how long a child may outlive the program: its guardian kills what it runs
@@ -56,8 +65,9 @@ const linger = 10 * time.Second
 // A tracer follows one program with its threads and children, up to where a child, or
 // the program itself, executes another program.
 type tracer struct {
-	strike
-	ending
+	Strike
+	Ending
+	proc    *os.Root // of the pid namespace that we are in
 	main    int
 	begun   map[int]bool          // threads that have stopped once
 	execed  bool                  // the program has executed another
@@ -66,28 +76,42 @@ type tracer struct {
 	ended   time.Time
 }
 
-// trace runs the command to its end. What it executes in its place is not traced, and
+// Trace runs the command to its end. What it executes in its place is not traced, and
 // waited for.
-func trace(cmd *exec.Cmd, s strike) (*ending, error) {
-	out, err := os.CreateTemp("", "crash")
+func Trace(cmd *exec.Cmd, s Strike) (*Ending, error) {
+	return TraceIn(func(f func() error) error {
+		done := make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			done <- f()
+		}()
+		return <-done
+	}, cmd, s)
+}
+
+// TraceIn is [Trace] for a command that is born on a thread of the caller's: do runs a
+// function on it, on a goroutine that is locked to it, and that has no other children
+// which end meanwhile. ptrace(2) requests come from one thread.
+func TraceIn(do func(f func() error) error, cmd *exec.Cmd, s Strike) (*Ending, error) {
+	proc, err := os.OpenRoot("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer proc.Close()
+	out, err := os.CreateTemp("", "traced")
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
 	defer os.Remove(out.Name())
 	cmd.Stdout, cmd.Stderr = out, out
-	t := &tracer{strike: s, begun: map[int]bool{}, denied: map[int]syscall.Errno{}, leaders: map[int]int{}}
-	done := make(chan error)
-	go func() { // ptrace(2) requests come from one thread; wait4 with __WNOTHREAD sees its children alone
-		runtime.LockOSThread()
-		done <- t.run(cmd)
-	}()
-	if err := <-done; err != nil {
+	t := &tracer{Strike: s, proc: proc, begun: map[int]bool{}, denied: map[int]syscall.Errno{}, leaders: map[int]int{}}
+	if err := do(func() error { return t.run(cmd) }); err != nil {
 		return nil, fmt.Errorf("trace %q: %w", cmd.Args, err)
 	}
 	data, err := os.ReadFile(out.Name())
-	t.output = string(data)
-	return &t.ending, err
+	t.Output = string(data)
+	return &t.Ending, err
 }
 
 const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK |
@@ -136,7 +160,7 @@ func (t *tracer) run(cmd *exec.Cmd) error {
 		}
 	}
 	if t.execed {
-		_, err := syscall.Wait4(t.main, &t.state, 0, nil)
+		_, err := syscall.Wait4(t.main, &t.State, 0, nil)
 		return err
 	}
 	return nil
@@ -148,7 +172,7 @@ func (t *tracer) idle() {
 		t.ended = time.Now()
 		for tid, pid := range t.leaders {
 			if tid == pid && pid != t.main {
-				t.left = append(t.left, fmt.Sprint("process ", pid))
+				t.Left = append(t.Left, fmt.Sprint("process ", pid))
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
@@ -161,7 +185,7 @@ func (t *tracer) stopped(tid int, ws syscall.WaitStatus) error {
 	case ws.Exited() || ws.Signaled():
 		delete(t.leaders, tid)
 		if tid == t.main {
-			t.state, t.ended = ws, time.Now()
+			t.State, t.ended = ws, time.Now()
 		}
 		return nil
 	case ws.StopSignal() == syscall.SIGTRAP|0x80:
@@ -189,7 +213,7 @@ func (t *tracer) stopped(tid int, ws syscall.WaitStatus) error {
 
 // born notes which process a new thread belongs to.
 func (t *tracer) born(tid int) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
+	data, err := t.proc.ReadFile(fmt.Sprintf("%d/status", tid))
 	if err != nil {
 		return // gone already
 	}
@@ -234,25 +258,25 @@ func (t *tracer) atCall(tid int) error {
 	if !ok || info.op != unix.PTRACE_SYSCALL_INFO_ENTRY {
 		return nil
 	}
-	c := call{nr: info.entry.nr, args: info.entry.args}
+	c := Call{NR: info.entry.nr, Args: info.entry.args}
 	if interest.fd {
-		c.file, _ = os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, int32(c.args[0])))
+		c.File, _ = t.proc.Readlink(fmt.Sprintf("%d/fd/%d", tid, int32(c.Args[0])))
 	}
 	if interest.path > 0 {
-		c.path = peekString(tid, c.args[interest.path-1])
+		c.Path = peekString(tid, c.Args[interest.path-1])
 	}
 	if ofRuntime(c) {
 		return nil
 	}
-	t.calls = append(t.calls, c)
-	if len(t.calls) != t.at {
+	t.Calls = append(t.Calls, c)
+	if len(t.Calls) != t.At {
 		return nil
 	}
-	t.struck, t.child = &c, t.leader(tid) != t.main
-	if t.signal != 0 {
-		return syscall.Tgkill(t.leader(tid), tid, t.signal)
+	t.Struck, t.Child = &c, t.leader(tid) != t.main
+	if t.Signal != 0 {
+		return syscall.Tgkill(t.leader(tid), tid, t.Signal)
 	}
-	t.denied[tid] = t.errno
+	t.denied[tid] = t.Errno
 	return skipCall(tid)
 }
 
@@ -271,10 +295,10 @@ func peekString(tid int, at uint64) string {
 }
 
 // ofRuntime says that the call is one of the Go runtime's own.
-func ofRuntime(c call) bool {
-	return strings.HasPrefix(c.path, "/sys/") || strings.HasPrefix(c.file, "/sys/fs/cgroup/") ||
-		strings.HasPrefix(c.path, "/proc/self/cgroup") || strings.HasSuffix(c.file, "/cgroup") || c.path == "/proc/self/mountinfo" ||
-		strings.Contains(c.file, "[eventfd]")
+func ofRuntime(c Call) bool {
+	return strings.HasPrefix(c.Path, "/sys/") || strings.HasPrefix(c.File, "/sys/fs/cgroup/") ||
+		strings.HasPrefix(c.Path, "/proc/self/cgroup") || strings.HasSuffix(c.File, "/cgroup") || c.Path == "/proc/self/mountinfo" ||
+		strings.Contains(c.File, "[eventfd]")
 }
 
 // skipCall has the call at whose entry the thread stands not be made.

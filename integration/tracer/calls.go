@@ -1,8 +1,9 @@
 //go:build amd64
 
-package crash
+package tracer
 
 import (
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -75,4 +76,19 @@ var callNames = map[uint64]interest{
 	unix.SYS_UNLINKAT:          {"unlinkat", true, 2, errnos{eio, enospc}},
 	unix.SYS_UNSHARE:           {"unshare", false, 0, errnos{enomem, enospc}},
 	unix.SYS_WRITE:             {"write", true, 0, errnos{enospc, eio}},
+}
+
+// Failures are the strikes that make a call fail with what can come of it. Reading and
+// writing a pipe does not fail.
+func (c Call) Failures() (strikes []Strike) {
+	if strings.HasPrefix(c.File, "pipe:") {
+		return nil
+	}
+	for _, errno := range callNames[c.NR].errnos {
+		if errno == unix.ENOSPC && c.NR == unix.SYS_OPENAT && c.Args[2]&unix.O_CREAT == 0 {
+			continue
+		}
+		strikes = append(strikes, Strike{Errno: errno})
+	}
+	return strikes
 }
