@@ -22,6 +22,7 @@ var portableCases = []struct {
 	{"PT-20", pt20}, {"PT-20-copy-symlink", pt20CopySymlink}, {"PT-20-overlay-root", pt20OverlayRoot}, {"PT-20-directories", pt20Directories},
 	{"PT-20-mixed", pt20Mixed}, {"PT-20-force", pt20Force}, {"PT-20-leftovers", pt20Leftovers}, {"PT-20-release", pt20Release}, {"PT-30", pt30}, {"PT-40", pt40},
 	{"back-unit", backUnit}, {"back-enable", backEnable}, {"back-verify", backVerify}, {"back-timeout", backTimeout}, {"back-sigterm", backSIGTERM}, {"gone", gone},
+	{"man-page", manPortable},
 }
 
 // TestPortableCases runs the cases one after the other in a system of their own: what is attached is one directory.
@@ -33,6 +34,7 @@ func TestPortableCases(t *testing.T) {
 			for _, p := range portableCases {
 				t.Run(p.name, func(t *testing.T) { p.test(newShop(t, c.For(t), strings.ToLower(strings.ReplaceAll(p.name, "-", "")))) })
 			}
+			c.Remove("/etc/portables")
 			c.Remove("/run/portables")
 			c.Remove("/run/extexec/portable.lock")
 		})
@@ -46,7 +48,7 @@ func TestPortableCasesAreListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var listed []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `((?:PT|back|gone)[-a-z0-9A-Z]*)` \\|").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `((?:PT|back|gone|man)[-a-z0-9A-Z]*)` \\|").FindAllStringSubmatch(string(text), -1) {
 		listed = append(listed, m[1])
 	}
 	var there []string
@@ -585,4 +587,46 @@ func pt40(s *shop) {
 	s.portable("attach", "--now", "--runtime", base)
 	s.portable("detach", "--now", base)
 	s.nothingLeft()
+}
+
+// manPortable runs the examples of extexec-portable(1) word for word.
+func manPortable(s *shop) {
+	if s.c.SystemdVersion() < 256 {
+		return // it has no versioned directories
+	}
+	blocks := manExample(s.t, "extexec-portable.1", "EXAMPLES")
+	if len(blocks) != 4 {
+		s.t.Fatalf("extexec-portable(1) has %d blocks of commands, want 4: %q", len(blocks), blocks)
+	}
+	const unit = "web.service"
+	for _, v := range []string{"1", "2"} {
+		dir := s.skeleton("web_" + v)
+		s.c.WriteFile(dir+"/usr/lib/systemd/system/"+unit, s.service("StateDirectory="+s.name), 0o644)
+		s.c.Must("mkdir", "-p", "/srv/images", "/srv/conf/web.v")
+		s.c.Must("mv", s.raw(dir), "/srv/images")
+		s.shipFor(rootedRelease, "web", files{"/etc/web": v})
+		s.c.Must("mv", s.dir+"/web", map[string]string{"1": "/srv/conf/web.v/web_1", "2": "/srv/conf/part"}[v])
+	}
+	s.t.Cleanup(func() { s.c.Must("rm", "-r", "/srv/images", "/srv/conf") })
+	s.c.UseUnit(unit)
+	s.given = append(s.given, []string{"--extension", "web", "web"})
+	s.c.Script(blocks[0])
+	s.runs(unit)
+	s.shows(unit, "/etc/web", "1")
+	pid := s.c.MainPID(unit)
+	s.c.Script(blocks[1])
+	s.shows(unit, "/etc/web", "2")
+	if s.c.MainPID(unit) != pid {
+		s.t.Error("it was restarted")
+	}
+	s.c.Script(blocks[2])
+	s.shows(unit, "/etc/web", "2")
+	if text := s.c.ReadFile("/etc/systemd/system.attached/" + unit + ".d/20-portable.conf"); !strings.Contains(text, "RootImage=/srv/images/web_2.raw\n") {
+		s.t.Errorf("attached is\n%s", text)
+	}
+	s.c.Script(blocks[3])
+	s.rests(unit)
+	if s.c.Exists("/var/lib/private/"+s.name) || s.c.Exists("/etc/systemd/system.attached") {
+		s.t.Error("something is left")
+	}
 }

@@ -18,7 +18,8 @@
 //
 // # Threads
 //
-// Everything happens on the caller's goroutine, in its mount namespace: that of the host.
+// Everything happens on the caller's goroutine, in its mount namespace: that of the host. Only jobs of the [Manager]
+// are waited for side by side, on goroutines of their own.
 //
 // # Not for
 //

@@ -10,8 +10,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -33,14 +35,44 @@ type place struct {
 // asked stands in for systemd: it remembers what it was asked for, and fails what it
 // is to fail.
 type asked struct {
+	mu      sync.Mutex
 	calls   []string
 	active  []string
 	enabled []string
 	fail    string // the call that fails, once
+
+	together int // as many starts, or stops, are waited for before the first returns
+	waiting  int
+	gather   chan struct{}
+}
+
+// job is a call that may have to wait for others.
+func (a *asked) job(ctx context.Context, words ...string) error {
+	if err := a.call(words...); err != nil || a.together == 0 {
+		return err
+	}
+	a.mu.Lock()
+	if a.waiting == 0 {
+		a.gather = make(chan struct{})
+	}
+	gather := a.gather
+	if a.waiting++; a.waiting == a.together {
+		a.waiting = 0
+		close(gather)
+	}
+	a.mu.Unlock()
+	select {
+	case <-gather:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (a *asked) call(words ...string) error {
 	c := strings.Join(words, " ")
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.calls = append(a.calls, c)
 	if c == a.fail {
 		a.fail = ""
@@ -59,8 +91,8 @@ func (a *asked) FileState(_ context.Context, unit string) (string, error) {
 	}
 	return "disabled", nil
 }
-func (a *asked) Start(_ context.Context, unit string) error   { return a.call("start", unit) }
-func (a *asked) Stop(_ context.Context, unit string) error    { return a.call("stop", unit) }
+func (a *asked) Start(ctx context.Context, unit string) error { return a.job(ctx, "start", unit) }
+func (a *asked) Stop(ctx context.Context, unit string) error  { return a.job(ctx, "stop", unit) }
 func (a *asked) Clean(_ context.Context, unit string) error   { return a.call("clean", unit) }
 func (a *asked) Restart(_ context.Context, unit string) error { return a.call("restart", unit) }
 func (a *asked) EnableFiles(_ context.Context, units []string, _ bool) error {
@@ -371,6 +403,25 @@ func TestReattachGoesBack(t *testing.T) {
 	files := p.files()
 	if has(files, attachedDir+"/web-a.socket") || !has(files, attachedDir+"/web-new.service") || !has(files, "/etc/portables/web_2") || has(files, "/etc/portables/web_1") {
 		t.Errorf("after the reattach there is %v", files)
+	}
+}
+
+// TestJobsAtOnce: no unit is waited for before the others are asked for, since one may
+// have to come after another.
+func TestJobsAtOnce(t *testing.T) {
+	p := newPlace(t)
+	p.base("second_1", "second.service", "second-b.service", "second-c.service")
+	p.asks.together = 3
+	r := p.request("second_1")
+	r.Now = true
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := p.host.Attach(ctx, r); err != nil {
+		t.Fatal(err)
+	}
+	p.asks.active = []string{"second.service", "second-b.service", "second-c.service"}
+	if _, err := p.host.Detach(ctx, r); err != nil {
+		t.Fatal(err)
 	}
 }
 

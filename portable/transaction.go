@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/extexec/extexec/internal/steps"
@@ -56,8 +57,8 @@ func (h Host) commit(ctx context.Context, e *edit, j jobs) (notes []string, err 
 // transact is all that is done.
 func (h Host) transact(ctx context.Context, run *steps.Run, e *edit, j jobs) error {
 	// These are to run once the old units are back, so before that in this list.
-	run.OnUndo("restart", func(ctx context.Context) error { return every(ctx, j.restart, h.restart) })
-	run.OnUndo("stop", func(ctx context.Context) error { return every(ctx, j.stop, h.start) })
+	run.OnUndo("restart", func(ctx context.Context) error { return atOnce(ctx, j.restart, h.restart) })
+	run.OnUndo("stop", func(ctx context.Context) error { return atOnce(ctx, j.stop, h.start) })
 	run.OnUndo("disable", func(ctx context.Context) error { return h.enable(ctx, j.disable, j.runtime) })
 	run.OnUndo("daemon-reload", h.reload(j))
 
@@ -110,7 +111,7 @@ func (j jobs) undo(ctx context.Context, run *steps.Run, failed error) error {
 // before is what the units that are attached are asked for while they still are. What
 // is cleaned does not come back.
 func (h Host) before(ctx context.Context, run *steps.Run, j jobs) error {
-	if err := do(ctx, run, "stop", func(ctx context.Context) error { return each(ctx, j.stop, h.stop) }, nil); err != nil {
+	if err := do(ctx, run, "stop", func(ctx context.Context) error { return atOnce(ctx, j.stop, h.stop) }, nil); err != nil {
 		return err
 	}
 	if err := do(ctx, run, "disable", func(ctx context.Context) error { return h.disable(ctx, j.disable, j.runtime) }, nil); err != nil {
@@ -138,11 +139,11 @@ func (h Host) afterwards(ctx context.Context, run *steps.Run, j jobs) error {
 	if err := do(ctx, run, "enable", func(ctx context.Context) error { return h.enable(ctx, j.enable, j.runtime) }, nil); err != nil {
 		return err
 	}
-	run.OnUndo("start", func(ctx context.Context) error { return every(ctx, j.start, h.stop) })
-	if err := do(ctx, run, "start", func(ctx context.Context) error { return each(ctx, j.start, h.start) }, nil); err != nil {
+	run.OnUndo("start", func(ctx context.Context) error { return atOnce(ctx, j.start, h.stop) })
+	if err := do(ctx, run, "start", func(ctx context.Context) error { return atOnce(ctx, j.start, h.start) }, nil); err != nil {
 		return err
 	}
-	if err := do(ctx, run, "restart", func(ctx context.Context) error { return each(ctx, j.restart, h.restart) }, nil); err != nil {
+	if err := do(ctx, run, "restart", func(ctx context.Context) error { return atOnce(ctx, j.restart, h.restart) }, nil); err != nil {
 		return err
 	}
 	return do(ctx, run, "verify", func(ctx context.Context) error { return each(ctx, append(j.start, j.restart...), h.verify) }, nil)
@@ -164,23 +165,30 @@ func do(ctx context.Context, run *steps.Run, name string, f, undo func(context.C
 	return err
 }
 
-// each asks for a job of every unit; it stops at the first that fails.
-func each(ctx context.Context, units []string, job func(context.Context, string) error) error {
+// each does something with one unit after the other; it stops at the first that fails.
+func each(ctx context.Context, units []string, do func(context.Context, string) error) error {
 	for _, u := range units {
-		if err := job(ctx, u); err != nil {
+		if err := do(ctx, u); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// every is each for an undo: one that fails does not keep the others from it.
-func every(ctx context.Context, units []string, job func(context.Context, string) error) error {
-	var errs []error
-	for _, u := range units {
-		errs = append(errs, job(ctx, u))
+// atOnce asks for a job of every unit, and waits for all: so systemd can have them in the
+// order that the units ask for.
+func atOnce(ctx context.Context, units []string, job func(context.Context, string) error) error {
+	errs := make([]error, len(units))
+	var waiting sync.WaitGroup
+	for i, u := range units {
+		waiting.Go(func() { errs[i] = job(ctx, u) })
 	}
-	return errors.Join(errs...)
+	waiting.Wait()
+	failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(failed) > 1 {
+		return fmt.Errorf("%w; so do %d more units", failed[0], len(failed)-1)
+	}
+	return errors.Join(failed...)
 }
 
 var errNoManager = errors.New("there is no systemd to ask")
