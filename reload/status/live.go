@@ -60,10 +60,10 @@ func Alive(r *state.Record) (s State, pid int, pids []int) {
 	}
 	pids, err := recorded.Processes(r)
 	if err == nil && len(pids) > 0 {
-		for _, p := range pids {
-			if p == r.PID {
-				pid = p
-			}
+		main, _ := recorded.Process(r) // one that cannot be had is not known to be it
+		if main != nil {
+			pid = main.PID()
+			_ = main.Close() // it only held the process
 		}
 		return Live, pid, pids
 	}

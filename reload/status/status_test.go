@@ -83,6 +83,14 @@ func (h *house) service(script string) (pid int, ns uint64) {
 	return c.Process.Pid, ns
 }
 
+func (h *house) startTime(pid int) uint64 {
+	h.Helper()
+	p, err := service.Open(pid)
+	must(h.T, err)
+	defer p.Close()
+	return p.StartTime()
+}
+
 func (h *house) save(r *state.Record) {
 	h.Helper()
 	l, err := h.unit.Lock(h.Context(), 0)
@@ -111,7 +119,7 @@ func TestLive(t *testing.T) {
 		overlay extexec:2.6:web older
 		overlay extexec:3.7:web under; mount -t tmpfs stranger under
 		overlay extexec:3.7:another other`)
-	r := &state.Record{PID: pid, MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Time: time.Unix(1, 0).UTC()}}
+	r := &state.Record{PID: pid, StartTime: h.startTime(pid), MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Time: time.Unix(1, 0).UTC()}}
 	for _, p := range []string{"etc", "usr", "opt", "older", "under", "other", "dir", "adopted"} {
 		r.Current.Hierarchies = append(r.Current.Hierarchies, state.Hierarchy{Path: h.path(p), Layers: 1})
 	}
@@ -168,6 +176,13 @@ func TestIDGivenAgain(t *testing.T) {
 	r := &state.Record{PID: pid, StartTime: 1, MountNS: ns, Current: state.Generation{Number: 1, Serial: 1, Hierarchies: []state.Hierarchy{{Path: h.path("etc"), Layers: 1}}}}
 	h.save(r)
 	if s := h.read(); s.State != status.Dead || s.PID != 0 || len(s.PIDs) != 0 || s.Hierarchies[0].State != status.NotKnown {
+		t.Errorf("%+v", s)
+	}
+	// Nor is a later process with the number of the recorded one, in its namespace.
+	pid, ns = h.service("overlay extexec:1.1:web etc")
+	r.PID, r.MountNS = pid, ns
+	h.save(r)
+	if s := h.read(); s.State != status.Live || s.PID != 0 || !cmp.Equal(s.PIDs, []int{pid}) {
 		t.Errorf("%+v", s)
 	}
 }
@@ -352,7 +367,7 @@ func TestElsewhere(t *testing.T) {
 		must(t, f.Close())
 	})
 	h.service("overlay extexec:3.1:web etc") // a stranger that has the same name
-	h.save(&state.Record{PID: pid, MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Hierarchies: []state.Hierarchy{{Path: h.path("etc"), Layers: 1}}}})
+	h.save(&state.Record{PID: pid, StartTime: h.startTime(pid), MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Hierarchies: []state.Hierarchy{{Path: h.path("etc"), Layers: 1}}}})
 	read := func(name string) int {
 		b, err := os.ReadFile(h.path(name))
 		must(t, err)
@@ -391,7 +406,7 @@ func TestOldMounts(t *testing.T) {
 		must(t, err)
 		must(t, f.Close())
 	})
-	h.save(&state.Record{PID: pid, MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Hierarchies: []state.Hierarchy{{Path: h.path("etc"), Layers: 1}}}})
+	h.save(&state.Record{PID: pid, StartTime: h.startTime(pid), MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Hierarchies: []state.Hierarchy{{Path: h.path("etc"), Layers: 1}}}})
 	s := h.read()
 	if len(s.Namespaces) != 1 || !cmp.Equal(s.Namespaces[0].OldMounts, []string{h.path("srv")}) || s.Stale != 1 {
 		t.Errorf("stale %d, %+v", s.Stale, s.Namespaces)
@@ -416,7 +431,7 @@ func TestOldMaps(t *testing.T) {
 		must(t, err)
 		must(t, f.Close())
 	})
-	h.save(&state.Record{PID: pid, MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Hierarchies: []state.Hierarchy{{Path: h.path("usr"), Layers: 1}}}})
+	h.save(&state.Record{PID: pid, StartTime: h.startTime(pid), MountNS: ns, Current: state.Generation{Number: 3, Serial: 7, Hierarchies: []state.Hierarchy{{Path: h.path("usr"), Layers: 1}}}})
 	old, err := os.ReadFile(h.path("old"))
 	must(t, err)
 	want, err := strconv.Atoi(strings.TrimSpace(string(old)))
