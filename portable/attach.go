@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/extexec/extexec/unitfile"
 	"github.com/extexec/extexec/units/lint"
@@ -115,6 +116,9 @@ func (h Host) open(ctx context.Context, r Request) (images []*Image, err error) 
 
 // writable refuses a path that a unit cannot have plainly.
 func writable(p string) error {
+	if !utf8.ValidString(p) { // systemd ignores such a line, and the service would have the host as its root
+		return fmt.Errorf("base image %q: its path is not valid UTF-8, and cannot be written into a unit: use another path", p)
+	}
 	if strings.ContainsFunc(p, func(c rune) bool { return c < ' ' || c == 0x7f || strings.ContainsRune(`"'\`, c) }) || strings.TrimSpace(p) != p {
 		return fmt.Errorf("base image %q: its path has a character that cannot be written into a unit: use another path", p)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/extexec/extexec/nsmount/nsmounttest"
 	"github.com/extexec/extexec/portable"
@@ -531,6 +532,27 @@ func TestRefused(t *testing.T) {
 		{"dots for an extension", func(p *place, r *portable.Request) { r.Extensions = []string{".."} }, "cannot be the name of an image"},
 		{"dots for a prefix", func(p *place, r *portable.Request) { r.Prefixes = []string{"../web"} }, "begins with ../web"},
 		{"dots for a profile", func(p *place, r *portable.Request) { r.Profile = "../default" }, "profile"},
+		{"unit that is a device without a driver", func(p *place, r *portable.Request) {
+			at := p.dir + "/web_1/usr/lib/systemd/system/web-x.service"
+			if err := unix.Mknod(at, unix.S_IFCHR|0o600, int(unix.Mkdev(60, 0))); err != nil { // open(2) would say ENXIO
+				p.t.Fatal(err)
+			}
+		}, "no regular file"},
+		{"unit whose drop-ins are others', too", func(p *place, r *portable.Request) {
+			p.write("web_1/usr/lib/systemd/system/web-.service", "[Service]\n")
+		}, `every unit of the host that begins with "web-"`},
+		{"template of that kind", func(p *place, r *portable.Request) {
+			p.write("web_1/usr/lib/systemd/system/web-@.service", "[Service]\n")
+		}, `every unit of the host that begins with "web-"`},
+		{"unit without room for drop-ins in its name", func(p *place, r *portable.Request) {
+			p.write("web_1/usr/lib/systemd/system/web-"+strings.Repeat("x", 242)+".service", "[Service]\n")
+		}, "254 bytes"},
+		{"path that is not UTF-8", func(p *place, r *portable.Request) {
+			if err := os.Rename(p.dir+"/web_1", p.dir+"/w\xffeb_1"); err != nil {
+				p.t.Fatal(err)
+			}
+			r.Base, r.Prefixes = p.dir+"/w\xffeb_1", []string{"web"}
+		}, "not valid UTF-8"},
 		{"unit that is a directory", func(p *place, r *portable.Request) {
 			p.write("web_1/usr/lib/systemd/system/web-x.service/x", "")
 		}, "no regular file"},

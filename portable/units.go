@@ -86,7 +86,7 @@ func (i *Image) names(dir string) ([]string, error) {
 // unit reads one unit. A link is followed inside the image; one that masks the unit, and
 // an empty file, is no unit.
 func (i *Image) unit(dir, name string) (u UnitFile, masked bool, err error) {
-	if _, err := unitfile.ParseName(name); err != nil {
+	if err := attachableAs(name); err != nil {
 		return u, false, err
 	}
 	u = UnitFile{Name: name, From: i, Source: dir + "/" + name}
@@ -94,7 +94,7 @@ func (i *Image) unit(dir, name string) (u UnitFile, masked bool, err error) {
 	if target == "/dev/null" {
 		return u, true, nil
 	}
-	f, err := lookup.Open(i.root, u.Source, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, lookup.InRoot)
+	f, err := lookup.Open(i.root, u.Source, unix.O_PATH, lookup.InRoot)
 	switch {
 	case target != "" && errors.Is(err, fs.ErrNotExist):
 		return u, false, fmt.Errorf("it is a symbolic link to %q, which is not in the image: put the unit in, or take the link out", target)
@@ -102,21 +102,49 @@ func (i *Image) unit(dir, name string) (u UnitFile, masked bool, err error) {
 		return u, false, err
 	}
 	defer f.Close()
+	if u.Text, err = readRegular(f); err != nil {
+		return u, false, err
+	}
+	u.HostPath, err = os.Readlink(fdPath(f))
+	return u, len(u.Text) == 0, err
+}
+
+// readRegular reads the file that an O_PATH descriptor stands for. Nothing else is
+// opened: to open a device can be enough for it to act, a watchdog say.
+func readRegular(f *os.File) ([]byte, error) {
 	st, err := f.Stat()
 	switch {
 	case err != nil:
-		return u, false, err
+		return nil, err
 	case !st.Mode().IsRegular():
-		return u, false, errors.New("it is no regular file")
+		return nil, errors.New("it is no regular file: put the unit in, or take this out")
 	case st.Size() > maxUnitSize:
-		return u, false, fmt.Errorf("it has %d bytes, and a unit may have %d", st.Size(), maxUnitSize)
+		return nil, fmt.Errorf("it has %d bytes, and a unit may have %d", st.Size(), maxUnitSize)
 	}
-	u.Text, err = io.ReadAll(io.LimitReader(f, maxUnitSize))
+	r, err := openFile(fdPath(f))
 	if err != nil {
-		return u, false, err
+		return nil, err
 	}
-	u.HostPath, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-	return u, len(u.Text) == 0, err
+	defer r.Close()
+	return io.ReadAll(io.LimitReader(r, maxUnitSize))
+}
+
+func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+
+// attachableAs refuses a name that is none, and one whose drop-ins would not be the
+// unit's alone: "web-.service.d" is read for every "web-*.service" of the host,
+// systemd.unit(5).
+func attachableAs(name string) error {
+	n, err := unitfile.ParseName(name)
+	switch {
+	case err != nil:
+		return err
+	case strings.HasSuffix(n.Prefix(), "-"):
+		return fmt.Errorf("its drop-ins would be those of every unit of the host that begins with %q: rename it in the image", n.Prefix())
+	case len(name)+len(".d") > unix.NAME_MAX:
+		return fmt.Errorf("its name has %d bytes, and with drop-ins it may have %d: rename it in the image", len(name), unix.NAME_MAX-len(".d"))
+	}
+	return nil
 }
 
 // link is where a symbolic link of the image points to, "" for what is none.
