@@ -210,7 +210,7 @@ func (h Host) plan(e *edit, images []*Image, found []UnitFile, r Request, old *a
 	if profile == "" {
 		profile = "default"
 	}
-	files, err := h.profileFiles(profile)
+	files, err := h.profileFiles(profile, found)
 	if err != nil {
 		return nil, err
 	}

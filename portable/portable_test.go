@@ -578,6 +578,10 @@ func TestRefused(t *testing.T) {
 		}, "no release file"},
 		{"no extension", func(p *place, r *portable.Request) { r.Extensions = []string{p.dir + "/none"} }, "no such file"},
 		{"profile", func(p *place, r *portable.Request) { r.Profile = "lax" }, "--profile none"},
+		{"profile that confines no service", func(p *place, r *portable.Request) {
+			r.Profile = "half"
+			p.write("host/etc/systemd/portable/profile/half/socket.conf", "")
+		}, "no service.conf"},
 		{"left over", func(p *place, r *portable.Request) {
 			p.write("host"+attachedDir+"/web.service.d/20-portable.conf", "# Drop-in created for image '/gone', do not edit.\n")
 		}, "left over"},

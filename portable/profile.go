@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/extexec/extexec/extension/release"
@@ -19,8 +21,9 @@ func profileDirs() []string {
 	return []string{"/etc/systemd/portable/profile", "/run/systemd/portable/profile", "/usr/local/lib/systemd/portable/profile", "/usr/lib/systemd/portable/profile"}
 }
 
-// profileFiles finds the files of a profile, by the type of units that they are for.
-func (h Host) profileFiles(profile string) (map[string]string, error) {
+// profileFiles finds the files of a profile, by the type of units that they are for. One
+// that would not confine a service among the units is refused.
+func (h Host) profileFiles(profile string, units []UnitFile) (map[string]string, error) {
 	if profile == NoProfile {
 		return nil, nil
 	}
@@ -47,6 +50,10 @@ func (h Host) profileFiles(profile string) (map[string]string, error) {
 	if !known {
 		return nil, fmt.Errorf("find profile %q: it is in none of %s: install systemd's (package systemd-container or systemd-portable), or give --profile %s, which leaves the unit as it is",
 			profile, strings.Join(profileDirs(), ", "), NoProfile)
+	}
+	isService := func(u UnitFile) bool { return path.Ext(u.Name) == ".service" }
+	if found[".service"] == "" && slices.ContainsFunc(units, isService) {
+		return nil, fmt.Errorf("find profile %q: it has no service.conf, and services would run without a sandbox: write one, or give --profile %s", profile, NoProfile)
 	}
 	return found, nil
 }
