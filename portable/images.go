@@ -63,7 +63,7 @@ func (s *shelf) fill(ctx context.Context, dir string) error {
 		if c.Type == "symlink" {
 			err = os.Symlink(c.Source, filepath.Join(dir, filepath.Base(c.Path)))
 		} else {
-			err = copyImage(ctx, c.Source, dir)
+			err = copyImage(ctx, c.Source, dir, s.dir)
 		}
 		if err != nil {
 			return err
@@ -83,8 +83,9 @@ func (s *shelf) unmake() error {
 	return nil
 }
 
-// copyImage copies an image into a directory, with what belongs to it by its name.
-func copyImage(ctx context.Context, image, into string) error {
+// copyImage copies an image into a directory, with what belongs to it by its name; it
+// will be moved to the directory shelf.
+func copyImage(ctx context.Context, image, into, shelf string) error {
 	with, err := beside(image)
 	if err != nil {
 		return err
@@ -95,7 +96,7 @@ func copyImage(ctx context.Context, image, into string) error {
 	}
 	for _, name := range append(with, filepath.Base(image)) {
 		at := filepath.Join(filepath.Dir(p.Path()), name)
-		if err := unix.Lsetxattr(at, copyOf, []byte(image), 0); err != nil {
+		if err := unix.Lsetxattr(at, copyOf, []byte(image+"\x00"+filepath.Join(shelf, name)), 0); err != nil {
 			return errors.Join(&os.PathError{Op: "setxattr", Path: at, Err: err}, p.Remove())
 		}
 	}

@@ -2,6 +2,7 @@ package portable_test
 
 import (
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -68,6 +69,35 @@ func TestCopyRefused(t *testing.T) {
 	}
 	if d := cmp.Diff(before, p.files()); d != "" {
 		t.Errorf("the host is another:\n%s", d)
+	}
+}
+
+// TestCopyOfCopy: what somebody made of a copy, with all attributes, is an image of his,
+// which detach leaves.
+func TestCopyOfCopy(t *testing.T) {
+	p := newPlace(t)
+	r := p.mixed("web_1")
+	r.Runtime = true
+	if _, err := p.host.Attach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	his := p.dir + "/host/etc/portables"
+	if out, err := exec.Command("cp", "-a", p.dir+"/host/run/portables", his).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if _, err := p.host.Detach(t.Context(), portable.Request{Base: "web", Extensions: []string{"conf"}}); err != nil {
+		t.Fatal(err)
+	}
+	r = p.request("host/etc/portables/web_1")
+	r.Extensions = []string{his + "/conf"}
+	if _, err := p.host.Attach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.host.Detach(t.Context(), portable.Request{Base: "web", Extensions: []string{"conf"}}); err != nil {
+		t.Fatal(err)
+	}
+	if files := p.files(); !has(files, "/etc/portables/web_1/usr/lib/os-release") || !has(files, "/etc/portables/conf/etc/web.conf") {
+		t.Errorf("his images are gone: %v", files)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,8 +32,9 @@ type spot struct {
 	source string // the image, where it is a copy that attach made
 }
 
-// copyOf is the attribute of a copy that attach made: the path of the image. Without it
-// nobody could tell the copy from an image that somebody put there.
+// copyOf is the attribute of a copy that attach made: the path of the image, and behind
+// a NUL its own. Without it nobody could tell the copy from an image that somebody put
+// there; without its own path, from a copy of it that is somebody's (cp -a).
 const copyOf = "trusted.extexec.copy-of"
 
 func lookAt(at string) (s spot, err error) {
@@ -45,12 +47,14 @@ func lookAt(at string) (s spot, err error) {
 	case st.Mode().Type() == fs.ModeSymlink:
 		s.target, err = os.Readlink(at)
 	default:
-		buf := make([]byte, unix.PathMax)
+		buf := make([]byte, 2*unix.PathMax)
 		var n int
 		n, err = unix.Lgetxattr(at, copyOf, buf)
 		switch {
 		case err == nil:
-			s.source = string(buf[:n])
+			if source, own, _ := strings.Cut(string(buf[:n]), "\x00"); own == at {
+				s.source = source
+			}
 		case errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP):
 			err = nil
 		default:

@@ -133,7 +133,7 @@ func TestCopyImage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := copyImage(t.Context(), dir+"/tool_1.raw", into); err != nil {
+	if err := copyImage(t.Context(), dir+"/tool_1.raw", into, into); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(into)
