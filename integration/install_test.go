@@ -43,6 +43,13 @@ func installDirectories(t *testing.T, c *rig.Container) {
 	if r := c.Exec(t.Context(), "extexec", "install", w.dir+"/made/conf_4", w.unit); r.Code != 1 || !strings.Contains(r.Stderr, "extension-release") {
 		t.Errorf("install without a release file: %v", r)
 	}
+	// What was live, and is not there any more, keeps nobody from taking a bad copy back.
+	c.Rename(w.dir+"/conf.v/conf_2", w.dir+"/kept")
+	install("conf_2", "ID=other\n", files{w.file: "2\n"}, "ID")
+	if r := c.Exec(t.Context(), "ls", "-A", w.dir+"/conf.v"); r.Stdout != "conf_1\n" {
+		t.Errorf("after a bad copy of what is live there is %q", r.Stdout)
+	}
+	c.Rename(w.dir+"/kept", w.dir+"/conf.v/conf_2")
 	install("conf_5", "ID=_any\n", files{w.file: "bad\n"}, "reload unit")
 	install("conf_6", "ID=_any\n", files{w.file: "worse\n"}, "reload unit")
 	install("web_7", "ID=_any\n", files{w.file: "7\n"}, `has no ".v" directory for a directory with this name`)

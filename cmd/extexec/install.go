@@ -65,6 +65,7 @@ type installer struct {
 	unit     string
 	settings settings.Settings
 	ref      settings.Ref
+	reloads  bool // that the unit's reload is ours
 }
 
 // install is the transaction. When it fails, nothing is left of it.
@@ -94,6 +95,9 @@ func (i *installer) install(ctx context.Context, source, unit string) (err error
 		i.app.log.Warn(fmt.Sprintf("%q comes before it: a reload picks that", best.Path))
 	}
 	if !i.noReload {
+		if !i.reloads {
+			i.app.log.Warn(fmt.Sprintf("no ExecReload= of %s is \"extexec reload\": it may have the version after a restart only: see extexec adopt and extexec wrap", i.unit))
+		}
 		if _, err := steps.Do(ctx, run, "reload", i.reload()); err != nil {
 			return err
 		}
@@ -111,13 +115,14 @@ func (i *installer) place(source, unit string) (into string, err error) {
 	i.unit = u.Name.String()
 	var refs []settings.Ref
 	i.settings, refs = lintSettings(u)
+	i.reloads = reloadsByUs(u)
 	st, err := os.Stat(source)
 	if err != nil {
 		return "", fmt.Errorf("install: %w", err)
 	}
-	kind, filter := settings.Image, vpick.Raw()
+	kind, what, filter := settings.Image, "an image", vpick.Raw()
 	if st.IsDir() {
-		kind, filter = settings.Directory, vpick.Dir()
+		kind, what, filter = settings.Directory, "a directory", vpick.Dir()
 	}
 	name := filepath.Base(source)
 	var places []string
@@ -136,9 +141,12 @@ func (i *installer) place(source, unit string) (into string, err error) {
 	slices.Sort(places)
 	switch len(slices.Compact(places)) {
 	case 0:
-		return "", fmt.Errorf("install %q: unit %q has no \".v\" directory for a %s with this name: NAME_VERSION%s goes to NAME.v", source, i.unit, kind, filter.Suffix)
+		return "", fmt.Errorf("install %q: unit %q has no \".v\" directory for %s with this name: NAME_VERSION%s goes to NAME.v", source, i.unit, what, filter.Suffix)
 	case 1:
-		return into, pathtrust.Check(into)
+		if err := pathtrust.Check(into); err != nil {
+			return "", fmt.Errorf("install %q: %w", source, err)
+		}
+		return into, nil
 	}
 	return "", fmt.Errorf("install %q: unit %q has several places for it (%s): rename it into the one that is meant", source, i.unit, strings.Join(slices.Compact(places), " "))
 }
@@ -156,7 +164,7 @@ func (i *installer) copy(source, into string) steps.Step[*vdir.Part] {
 			return i.whole(ctx, source, into)
 		},
 		Undo: func(_ context.Context, p *vdir.Part) error {
-			if live(i.unit, filepath.Join(into, filepath.Base(source))) {
+			if p.Moved() && live(i.unit, filepath.Join(into, filepath.Base(source))) {
 				return fmt.Errorf("%q stays: the service may have it: see \"extexec status %s\"", filepath.Join(into, filepath.Base(source)), i.unit)
 			}
 			return p.Remove()
@@ -213,6 +221,12 @@ func live(unit, path string) bool {
 // verify opens the copy, as a start or a reload of the unit would.
 func (i *installer) verify(p *vdir.Part) steps.Step[struct{}] {
 	return steps.Step[struct{}]{Do: func(context.Context) (struct{}, error) {
+		var other *pathtrust.Error
+		if err := pathtrust.Check(p.Path()); errors.As(err, &other) { // owner and mode are copied, too
+			return struct{}{}, fmt.Errorf("it %s, and no start would take it: chown it to root and chmod go-w it", other.Why)
+		} else if err != nil {
+			return struct{}{}, err
+		}
 		ref := i.ref
 		ref.Path, ref.Optional = p.Path(), false
 		picked, err := extension.Pick(ref, extension.PickOptions{})

@@ -94,6 +94,8 @@ func TestInstallOfBadThings(t *testing.T) {
 		{"a compressed image", file("tools_11.raw.zst", "x"), `has no ".v" directory`},
 		{"a fifo", made("tools_12.raw", unix.Mkfifo(s.dir+"/made/tools_12.raw", 0o644)), "tools_12.raw"},
 		{"a device", made("tools_13.raw", unix.Mknod(s.dir+"/made/tools_13.raw", unix.S_IFCHR, 1<<8|3)), "tools_13.raw"},
+		{"what others own", made("conf_16", os.Chown(s.confext("conf_16"), 65534, 65534)), "is owned by uid 65534"},
+		{"what others can write", made("conf_17", os.Chmod(s.confext("conf_17"), 0o777)), "can be written by others"},
 		{"a dangling link", made("conf_14", os.Symlink("nowhere", s.dir+"/made/conf_14")), "no such file or directory"},
 		{"a link to itself", made("conf_15", os.Symlink("conf_15", s.dir+"/made/conf_15")), "too many levels of symbolic links"},
 	} {
@@ -104,6 +106,16 @@ func TestInstallOfBadThings(t *testing.T) {
 		case s.has() != "":
 			t.Fatalf("%s: left is %s", c.name, s.has())
 		}
+	}
+}
+
+// TestInstallLink: what is a link is followed, so that the version stays what it is.
+func TestInstallLink(t *testing.T) {
+	s := newStall(t)
+	must(t, os.Symlink(s.confext("build"), s.dir+"/made/conf_1"))
+	must(t, s.install(s.dir+"/made/conf_1", nil))
+	if st, err := os.Lstat(s.dir + "/conf.v/conf_1"); err != nil || !st.IsDir() {
+		t.Errorf("there is %v, %v; want a directory", st, err)
 	}
 }
 

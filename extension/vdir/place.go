@@ -31,7 +31,8 @@ type Part struct {
 }
 
 // Copy makes a copy of a version beside the entries of a versioned directory, with
-// files that belong to it by their name, which lie beside it. All of it is on the
+// files that belong to it by their name, which lie beside it. What is a link itself is
+// followed; links below it are copied. All of it is on the
 // disk when it returns. cp(1) copies: with owners, times, hard links, attributes and
 // holes. Copies whose makers were killed are removed.
 func Copy(ctx context.Context, source, into string, beside []string) (*Part, error) {
@@ -63,7 +64,7 @@ func (p *Part) putAside() (err error) {
 }
 
 func (p *Part) copy(ctx context.Context, from string) error {
-	c := exec.CommandContext(ctx, "cp", "-a", "-T", "--", from, filepath.Join(p.aside.Name(), filepath.Base(from)))
+	c := exec.CommandContext(ctx, "cp", "-a", "-H", "-T", "--", from, filepath.Join(p.aside.Name(), filepath.Base(from)))
 	// It ends with us; until it has, what it writes to is held.
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	c.ExtraFiles = []*os.File{p.aside}
@@ -81,6 +82,9 @@ func (p *Part) copy(ctx context.Context, from string) error {
 
 // Path is where the copy is, under its own name.
 func (p *Part) Path() string { return filepath.Join(p.aside.Name(), p.version) }
+
+// Moved says whether the version was renamed into the directory, by Move.
+func (p *Part) Moved() bool { return p.moved != nil }
 
 // Move puts the copy into the directory, and never onto something: first what belongs
 // to it, at last, by a rename, the version itself. It returns the path that it has then.
