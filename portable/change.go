@@ -224,8 +224,13 @@ func swap(a, b string) error {
 }
 
 func rename(from, to string, flags uint) error {
-	if err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, flags); err != nil {
-		return &os.LinkError{Op: "renameat2", Old: from, New: to, Err: err}
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, flags)
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = &os.LinkError{Op: "renameat2", Old: from, New: to, Err: err}
+	if errors.Is(err, unix.EXDEV) {
+		return fmt.Errorf("%w: it comes from a lower layer of an overlay: attach with --runtime, or have the overlay mounted with redirect_dir=on", err)
+	}
+	return err
 }

@@ -92,3 +92,48 @@ func fill(t *testing.T, p *place, limit string, do func(context.Context) error) 
 	}
 	t.Errorf("room for %d is not enough", most)
 }
+
+// TestOverlay: /etc is an overlay, as on systems that are images. What was attached there
+// can be exchanged.
+func TestOverlay(t *testing.T) {
+	p := newPlace(t)
+	p.overlay()
+	p.base("web_2", "web.service", "web-new.service")
+	for _, how := range []string{"", "mixed"} {
+		r := p.request("web_1")
+		r.Copy = how
+		if _, err := p.host.Attach(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		r.Base = p.dir + "/web_2"
+		if _, err := p.host.Reattach(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.host.Detach(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// overlay makes /etc one, over what is in the directory "lower".
+func (p *place) overlay() {
+	p.t.Helper()
+	for _, dir := range []string{"lower", "upper", "work"} {
+		p.write(dir+"/.keep", "")
+	}
+	nsmounttest.Overlay(p.t, p.dir+"/host/etc", fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", p.dir))
+}
+
+// TestOverlayShipped: what is attached is of a lower layer.
+func TestOverlayShipped(t *testing.T) {
+	p := newPlace(t)
+	p.write("lower/systemd/system.attached/shipped.service", "[Service]\nExecStart=/bin/true\n")
+	p.overlay()
+	before := p.files()
+	if _, err := p.host.Attach(t.Context(), p.request("web_1")); !errors.Is(err, unix.EXDEV) || !strings.Contains(err.Error(), "--runtime") {
+		t.Errorf("attached: %v", err)
+	}
+	if d := cmp.Diff(before, p.files()); d != "" {
+		t.Errorf("the host is another:\n%s", d)
+	}
+}

@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/extexec/extexec/integration/tracer"
 	"github.com/extexec/extexec/nsmount/nsmounttest"
@@ -43,8 +42,7 @@ func newStall(t testing.TB) *stall {
 	nsmounttest.Tmpfs(t, "/run", "mode=755")
 	s.write("bin/extexec", "") // the units will call it
 	s.must(os.Chmod(s.dir+"/bin/extexec", 0o755))
-	s.must(unix.Mount("overlay", "/usr/bin", "overlay", 0, "lowerdir="+s.dir+"/bin:/usr/bin"))
-	nsmounttest.Unmount(t, "/usr/bin")
+	nsmounttest.Overlay(t, "/usr/bin", "lowerdir="+s.dir+"/bin:/usr/bin")
 	for base, units := range map[string][]string{"db_1": {"db.service"}, "web_1": {"web.service", "web.socket"}, "web_2": {"web.service", "web.timer"}} {
 		s.write(base+"/usr/lib/os-release", "ID=base\nVERSION_ID=7\n")
 		for _, u := range units {

@@ -84,10 +84,15 @@ func Mount(source, target, fsType string, flags uintptr) error {
 }
 
 // Tmpfs mounts a tmpfs with options, as tmpfs(5) has them, until the test ends.
-func Tmpfs(t testing.TB, target, options string) {
+func Tmpfs(t testing.TB, target, options string) { mountWith(t, target, "tmpfs", options) }
+
+// Overlay is Tmpfs for an overlay.
+func Overlay(t testing.TB, target, options string) { mountWith(t, target, "overlay", options) }
+
+func mountWith(t testing.TB, target, fsType, options string) {
 	t.Helper()
-	if err := unix.Mount("tmpfs", target, "tmpfs", 0, options); err != nil {
-		t.Fatalf("mount a tmpfs on %s: %v", target, err)
+	if err := unix.Mount(fsType, target, fsType, 0, options); err != nil {
+		t.Fatalf("mount %s on %s: %v", fsType, target, err)
 	}
 	Unmount(t, target)
 }
