@@ -14,7 +14,9 @@ import (
 
 const (
 	loopControl = "/dev/loop-control"
-	loopTries   = 64
+	// loopWait is how long others may be faster each time. Of many reloads at once on a
+	// busy machine, some lose a hundred times in a row.
+	loopWait = 3 * time.Second
 )
 
 // errLoopTaken says that someone else was faster.
@@ -28,7 +30,7 @@ func attachLoop(image *os.File, offset, size int64, sectorSize uint32) (*os.File
 		return nil, noLoop(err)
 	}
 	defer control.Close()
-	for range loopTries {
+	for begin := time.Now(); ; {
 		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
 			return nil, noLoop(&fs.PathError{Op: "find free device", Path: loopControl, Err: err})
@@ -37,10 +39,12 @@ func attachLoop(image *os.File, offset, size int64, sectorSize uint32) (*os.File
 		if !errors.Is(err, errLoopTaken) {
 			return dev, err
 		}
+		if time.Since(begin) > loopWait {
+			return nil, fmt.Errorf("no loop device to be had in %s: %w each time: try again when fewer images are mounted at once", loopWait, err)
+		}
 		// Between asking and taking another may have taken it; several who do this at once get out of step.
 		time.Sleep(rand.N(5 * time.Millisecond))
 	}
-	return nil, fmt.Errorf("no loop device to be had in %d tries: %w", loopTries, errLoopTaken)
 }
 
 // configureLoop opens the loop device and makes it show the image.
