@@ -27,6 +27,7 @@ var figures = []struct {
 	{"hidden", hidden},
 	{"systemctl-reload", systemctlReload},
 	{"systemctl-start", systemctlStart},
+	{"signed-start", signedStart},
 	{"reload", reload},
 	{"exchange", exchange},
 	{"check", check},

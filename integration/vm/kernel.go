@@ -39,8 +39,8 @@ var modules = []string{
 	"dm_mod", "dm_verity",
 }
 
-// systemdModules are those that machines with systemd have in their place: what they take
-// no file system of, they do not wait for.
+// systemdModules are loaded in their place where systemd is process 1: without the file
+// systems that no test there mounts.
 var systemdModules = []string{
 	"virtio_pci", "virtio_blk", "virtio_rng", "ext4", "overlay", "loop", "erofs", "squashfs", "dm_mod", "dm_verity",
 }
