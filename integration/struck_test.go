@@ -132,7 +132,7 @@ func (v *struckVerb) strike(with tracer.Strike) *tracer.Ending {
 		wrong = append(wrong, fmt.Sprintf("exit code %d", e.State.ExitStatus()))
 	case e.State.ExitStatus() == 1:
 		wrong = append(wrong, v.undo()...)
-		if strings.Count(e.Output, "error: ") != 1 {
+		if strings.Count("\n"+e.Output, "\nerror: ") != 1 {
 			wrong = append(wrong, "it does not say one error")
 		}
 	}

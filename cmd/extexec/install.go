@@ -155,6 +155,9 @@ func (i *installer) place(source, unit string) (into string, err error) {
 func (i *installer) copy(source, into string) steps.Step[*vdir.Part] {
 	return steps.Step[*vdir.Part]{
 		Do: func(ctx context.Context) (*vdir.Part, error) {
+			if err := vdir.Sweep(into); err != nil {
+				return nil, err
+			}
 			path := filepath.Join(into, filepath.Base(source))
 			if _, err := os.Lstat(path); err == nil {
 				return nil, fmt.Errorf("%q is there already: give the new version another name", path)

@@ -282,8 +282,8 @@ func (w *watcher) lookAt(ctx context.Context, m *manager.Manager, name string) e
 	if err := armed(ctx, m, unit); err != nil {
 		return err
 	}
-	u, err := m.Unit(ctx, unit.String())
-	if err != nil || u.ActiveState != "active" && u.ActiveState != "reloading" {
+	active, err := m.ActiveState(ctx, unit.String())
+	if err != nil || active != "active" && active != "reloading" {
 		return err // what does not run is not reloaded: its start picks
 	}
 	changed, err := somethingNew(ctx, unit.String())

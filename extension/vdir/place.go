@@ -36,8 +36,8 @@ type Part struct {
 // disk when it returns. cp(1) copies: with owners, times, hard links, attributes and
 // holes. Copies whose makers were killed are removed.
 func Copy(ctx context.Context, source, into string, beside []string) (*Part, error) {
-	if err := aside.Sweep(into, asidePrefix, discard); err != nil {
-		return nil, fmt.Errorf("remove what was left behind: %w", err)
+	if err := Sweep(into); err != nil {
+		return nil, err
 	}
 	p := &Part{into: into, version: filepath.Base(source), beside: beside}
 	if err := p.putAside(); err != nil {
@@ -56,6 +56,14 @@ func Copy(ctx context.Context, source, into string, beside []string) (*Part, err
 		return nil, errors.Join(err, p.Remove())
 	}
 	return p, nil
+}
+
+// Sweep removes the copies from a directory whose makers were killed.
+func Sweep(dir string) error {
+	if err := aside.Sweep(dir, asidePrefix, discard); err != nil {
+		return fmt.Errorf("remove what was left behind: %w", err)
+	}
+	return nil
 }
 
 func (p *Part) putAside() (err error) {

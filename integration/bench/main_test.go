@@ -35,6 +35,7 @@ var figures = []struct {
 	{"many", many},
 	{"layers", layers},
 	{"plan", plan},
+	{"watch", watch},
 	{"attach", attach},
 	{"build", build},
 	{"verified", verified},

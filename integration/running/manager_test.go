@@ -56,6 +56,15 @@ func TestManagerUnit(t *testing.T) {
 		if err := m.Start(t.Context(), "managed.service"); err != nil {
 			t.Fatal(err)
 		}
+		for name, want := range map[string]string{"managed.service": "active", "nowhere.service": "inactive"} {
+			if state, err := m.ActiveState(t.Context(), name); err != nil || state != want {
+				t.Errorf("%s is %q, %v, want %q", name, state, err, want)
+			}
+		}
+		before := c.MainPID("managed.service")
+		if err := m.TryRestart(t.Context(), "managed.service"); err != nil || c.MainPID("managed.service") == before {
+			t.Errorf("restarted: %v, and it is the same process", err)
+		}
 		u, err = m.Unit(t.Context(), "managed.service")
 		if want := c.MainPID("managed.service").Inside; err != nil || u.MainPID != want || u.ActiveState != "active" || u.SubState != "running" {
 			t.Errorf("started: %+v, %v, want main process %d", u, err, want)

@@ -136,6 +136,18 @@ func (m *Manager) UnitOf(ctx context.Context, pid int) (string, error) {
 	return name, nil
 }
 
+// ActiveState is the state of a unit alone; "inactive" where there is none of that name.
+// For all that [Manager.Unit] gives systemd reads a service's cgroup, which takes it
+// some milliseconds.
+func (m *Manager) ActiveState(ctx context.Context, name string) (string, error) {
+	p, err := m.conn.GetUnitPropertyContext(ctx, name, "ActiveState")
+	if err != nil {
+		return "", fmt.Errorf("ask systemd for the state of unit %q: %w", name, plain(err))
+	}
+	state, _ := p.Value.Value().(string)
+	return state, nil
+}
+
 // plain takes the names of D-Bus errors that a caller may act on.
 func plain(err error) error {
 	var e dbus.Error
