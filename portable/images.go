@@ -199,20 +199,21 @@ func (h Host) place(images []*Image, r Request, leaving Marker, others []Marker,
 			}
 			continue
 		}
-		if r.Copy == "mixed" && i.copied() {
-			if inUse && slices.Contains(leaving, at) {
-				return nil, fmt.Errorf("copy image %q: units run that use %q: stop them, or give --now", i.Picked, at)
-			}
-			if err := s.copy(i, at, leaving, others); err != nil {
-				return nil, err
-			}
-			continue
-		}
 		is, err := lookAt(at)
 		if err != nil {
 			return nil, err
 		}
-		if is.free(at, i.Picked, leaving, others) {
+		used := is.source != "" && inUse && !named(others, at) // perhaps the root of a service that runs on
+		if r.Copy == "mixed" && i.copied() {
+			if used {
+				return nil, fmt.Errorf("copy image %q: units run that may use %q: stop them, or give --now", i.Picked, at)
+			}
+			if err := s.copy(i, at, is, leaving, others); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if !used && is.free(at, i.Picked, leaving, others) {
 			s.put = append(s.put, Change{Type: "symlink", Path: at, Source: i.Picked})
 		}
 	}
@@ -241,11 +242,7 @@ func (i *Image) findable(dir string) bool {
 func (i *Image) copied() bool { return i.ref.Path == "" || i.ref.Path == i.Picked }
 
 // copy has an image copied, and the units use the copy.
-func (s *shelf) copy(i *Image, at string, leaving Marker, others []Marker) error {
-	is, err := lookAt(at)
-	if err != nil {
-		return err
-	}
+func (s *shelf) copy(i *Image, at string, is spot, leaving Marker, others []Marker) error {
 	switch {
 	case is.target == i.Picked || is.free(at, i.Picked, leaving, others):
 	case is.source == "":

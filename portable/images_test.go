@@ -144,7 +144,20 @@ func TestCopyReplaced(t *testing.T) {
 	if text := p.read("host/etc/portables/web_1/usr/share/new"); text != "new" {
 		t.Errorf("the copy has %q", text)
 	}
-	// Without copies again: there is a link in the place of each.
+	// Without copies again, they stay as long as they are used; then there is a link in the
+	// place of each.
+	r.Copy, r.Now = "", false
+	done, err := p.host.Reattach(t.Context(), r)
+	if err != nil || len(done.Notes) != 2 || !has(p.files(), "/etc/portables/web_1/usr/share/new") {
+		t.Errorf("%v: %q", err, done)
+	}
+	if _, err := p.host.Reattach(t.Context(), p.mixed("web_1")); err == nil || !strings.Contains(err.Error(), "--now") {
+		t.Errorf("copied over what was left: %v", err)
+	}
+	r.Copy, r.Now = "mixed", true
+	if _, err := p.host.Reattach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
 	r.Copy = ""
 	if _, err := p.host.Reattach(t.Context(), r); err != nil {
 		t.Fatal(err)
