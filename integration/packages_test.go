@@ -199,10 +199,15 @@ func useRPM(t *testing.T, c *rig.Container, file string) {
 	const dropIn = "/etc/systemd/system/rpm-left.service.d/50-extexec.conf"
 	c.WriteFile(dropIn, "", 0o644)
 	c.Cleanup(func() { c.Remove(filepath.Dir(dropIn)) })
+	const attached = "/run/systemd/system.attached"
+	c.WriteFile(attached+"/rpm-portable.service.d/20-portable.conf", "[Service]\nBindReadOnlyPaths=/usr/bin/extexec:/run/extexec/extexec\n", 0o644)
+	c.WriteFile(attached+"/rpm-plain.service.d/20-portable.conf", "[Service]\nRootDirectory=/srv/x\n", 0o644)
+	c.Cleanup(func() { c.Remove(attached) })
 	c.Forget("nginx.service") // an .rpm has no purge
 	c.Remove("/var/lib/extexec/units/nginx.service")
 	c.Remove("/run/extexec/units/nginx.service")
-	if r := rpm("-e", "extexec"); !strings.Contains(r.Stderr, "rpm-left.service has a drop-in of extexec") {
+	if r := rpm("-e", "extexec"); !strings.Contains(r.Stderr, "rpm-left.service has a drop-in of extexec") ||
+		!strings.Contains(r.Stderr, "rpm-portable.service was attached by extexec") || strings.Contains(r.Stderr, "rpm-plain") {
 		t.Errorf("rpm -e does not name what is left: %s", r)
 	}
 	for _, f := range append(files, "/run/extexec", "/var/lib/extexec") {
