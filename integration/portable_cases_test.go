@@ -21,7 +21,7 @@ var portableCases = []struct {
 	{"PT-08", pt08}, {"PT-09", pt09}, {"PT-10", pt10}, {"PT-11", pt11}, {"PT-12", pt12}, {"PT-13", pt13}, {"PT-14", pt14},
 	{"PT-20", pt20}, {"PT-20-copy-symlink", pt20CopySymlink}, {"PT-20-overlay-root", pt20OverlayRoot}, {"PT-20-directories", pt20Directories},
 	{"PT-20-mixed", pt20Mixed}, {"PT-20-force", pt20Force}, {"PT-20-leftovers", pt20Leftovers}, {"PT-20-release", pt20Release}, {"PT-30", pt30}, {"PT-40", pt40},
-	{"back-unit", backUnit}, {"back-enable", backEnable}, {"back-verify", backVerify}, {"back-timeout", backTimeout}, {"back-sigterm", backSIGTERM}, {"gone", gone},
+	{"back-unit", backUnit}, {"back-enable", backEnable}, {"back-verify", backVerify}, {"back-timeout", backTimeout}, {"back-sigterm", backSIGTERM}, {"gone", gone}, {"sockets", sockets},
 	{"man-page", manPortable},
 }
 
@@ -48,7 +48,7 @@ func TestPortableCasesAreListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var listed []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `((?:PT|back|gone|man)[-a-z0-9A-Z]*)` \\|").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `((?:PT|back|gone|man|sockets)[-a-z0-9A-Z]*)` \\|").FindAllStringSubmatch(string(text), -1) {
 		listed = append(listed, m[1])
 	}
 	var there []string
@@ -628,5 +628,24 @@ func manPortable(s *shop) {
 	s.rests(unit)
 	if s.c.Exists("/var/lib/private/"+s.name) || s.c.Exists("/etc/systemd/system.attached") {
 		s.t.Error("something is left")
+	}
+}
+
+// sockets: a service that its socket starts, and the socket, are attached and reattached together.
+func sockets(s *shop) {
+	base := s.base(s.name+"_1", s.name+".service")
+	socket, unit := s.name+".socket", s.name+".service"
+	s.c.WriteFile(base+"/usr/lib/systemd/system/"+socket, "[Socket]\nListenStream=/run/"+s.name+".sock\nRemoveOnStop=yes\n", 0o644)
+	for range 3 { // jobs that race do not fail every time
+		s.portable("attach", "--now", base)
+		s.runs(unit)
+		s.runs(socket)
+		s.portable("reattach", "--now", base)
+		s.c.Systemctl("stop", unit)
+		s.portable("reattach", "--now", base)
+		s.runs(unit)
+		s.runs(socket)
+		s.portable("detach", "--now", base)
+		s.nothingLeft()
 	}
 }

@@ -407,6 +407,47 @@ func TestReattachGoesBack(t *testing.T) {
 	}
 }
 
+// TestSockets: systemd starts no socket whose service runs, so sockets are started first,
+// also when all is taken back.
+func TestSockets(t *testing.T) {
+	p := newPlace(t)
+	r := p.request("web_1")
+	r.Now = true
+	if _, err := p.host.Attach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"daemon-reload", "start web-a.socket", "start web.service"}
+	if d := cmp.Diff(want, p.asks.calls); d != "" {
+		t.Errorf("attach asked for (-want):\n%s", d)
+	}
+	p.asks.active = []string{"web-a.socket", "web.service"}
+	again := []string{"stop web-a.socket", "stop web.service", "start web-a.socket", "start web.service"}
+	p.asks.calls = nil
+	if _, err := p.host.Reattach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(slices.Concat(want[:1], again), p.asks.calls); d != "" {
+		t.Errorf("reattach asked for (-want):\n%s", d)
+	}
+	p.asks.calls, p.asks.fail = nil, "start web.service"
+	if _, err := p.host.Reattach(t.Context(), r); err == nil {
+		t.Error("reattached what does not start")
+	}
+	if d := cmp.Diff(slices.Concat(want[:1], again, want[:1], again), p.asks.calls); d != "" {
+		t.Errorf("a reattach that is taken back asked for (-want):\n%s", d)
+	}
+	// The next version has no socket. It fails before anything is restarted.
+	p.base("web_2", "web.service")
+	p.asks.calls, p.asks.fail = nil, "daemon-reload"
+	r.Base = p.dir + "/web_2"
+	if _, err := p.host.Reattach(t.Context(), r); err == nil {
+		t.Error("reattached where systemd does not read its units")
+	}
+	if d := cmp.Diff(slices.Concat([]string{"stop web-a.socket", "daemon-reload", "daemon-reload", "stop web.service"}, again[2:]), p.asks.calls); d != "" {
+		t.Errorf("what takes a socket away, and is taken back, asked for (-want):\n%s", d)
+	}
+}
+
 // TestJobsAtOnce: no unit is waited for before the others are asked for, since one may
 // have to come after another.
 func TestJobsAtOnce(t *testing.T) {

@@ -57,8 +57,13 @@ func (h Host) commit(ctx context.Context, e *edit, j jobs) (notes []string, err 
 // transact is all that is done.
 func (h Host) transact(ctx context.Context, run *steps.Run, e *edit, j jobs) error {
 	// These are to run once the old units are back, so before that in this list.
-	run.OnUndo("restart", func(ctx context.Context) error { return atOnce(ctx, j.restart, h.restart) })
-	run.OnUndo("stop", func(ctx context.Context) error { return atOnce(ctx, j.stop, h.start) })
+	run.OnUndo("stop", func(ctx context.Context) error {
+		// A socket that was stopped starts only once its service has been stopped, too.
+		if slices.Contains(run.Steps(), "restart") || slices.ContainsFunc(j.stop, isSocket) {
+			return h.wake(ctx, j.stop, j.restart)
+		}
+		return h.wake(ctx, j.stop, nil)
+	})
 	run.OnUndo("disable", func(ctx context.Context) error { return h.enable(ctx, j.disable, j.runtime) })
 	run.OnUndo("daemon-reload", h.reload(j))
 
@@ -140,10 +145,14 @@ func (h Host) afterwards(ctx context.Context, run *steps.Run, j jobs) error {
 		return err
 	}
 	run.OnUndo("start", func(ctx context.Context) error { return atOnce(ctx, j.start, h.stop) })
-	if err := do(ctx, run, "start", func(ctx context.Context) error { return atOnce(ctx, j.start, h.start) }, nil); err != nil {
+	start, rest := j.start, []string(nil)
+	if slices.ContainsFunc(slices.Concat(j.start, j.restart), isSocket) {
+		start, rest = nil, j.start // in their order with the others
+	}
+	if err := do(ctx, run, "start", func(ctx context.Context) error { return h.wake(ctx, start, nil) }, nil); err != nil {
 		return err
 	}
-	if err := do(ctx, run, "restart", func(ctx context.Context) error { return atOnce(ctx, j.restart, h.restart) }, nil); err != nil {
+	if err := do(ctx, run, "restart", func(ctx context.Context) error { return h.wake(ctx, rest, j.restart) }, nil); err != nil {
 		return err
 	}
 	return do(ctx, run, "verify", func(ctx context.Context) error { return each(ctx, append(j.start, j.restart...), h.verify) }, nil)
@@ -189,6 +198,40 @@ func atOnce(ctx context.Context, units []string, job func(context.Context, strin
 		return fmt.Errorf("%w; so do %d more units", failed[0], len(failed)-1)
 	}
 	return errors.Join(failed...)
+}
+
+func isSocket(unit string) bool { return strings.HasSuffix(unit, ".socket") }
+
+// wake starts units and restarts others. systemd starts no socket whose service runs, and
+// begins with a job before it has the next one: so where there are sockets, what is to be
+// restarted is stopped, they first, that nothing wakes a service; and they are started first.
+func (h Host) wake(ctx context.Context, start, restart []string) error {
+	sockets, others := apart(slices.Concat(start, restart))
+	if len(sockets) == 0 {
+		return errors.Join(atOnce(ctx, start, h.start), atOnce(ctx, restart, h.restart))
+	}
+	stopFirst, stopThen := apart(restart)
+	for _, phase := range []struct {
+		units []string
+		job   func(context.Context, string) error
+	}{{stopFirst, h.stop}, {stopThen, h.stop}, {sockets, h.start}, {others, h.start}} {
+		if err := atOnce(ctx, phase.units, phase.job); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// apart are the sockets among units, and the others.
+func apart(units []string) (sockets, others []string) {
+	for _, u := range units {
+		if isSocket(u) {
+			sockets = append(sockets, u)
+		} else {
+			others = append(others, u)
+		}
+	}
+	return sockets, others
 }
 
 var errNoManager = errors.New("there is no systemd to ask")
