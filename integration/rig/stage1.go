@@ -198,8 +198,9 @@ func (m *mounter) file(path string) {
 }
 
 // loopNodes is how many loop device nodes a container has. systemd removes loop devices that it is done
-// with, so their numbers grow and the host's own nodes vanish: in the container they are names only.
-const loopNodes = 128
+// with, so their numbers grow and the host's own nodes vanish: in the container they are names only. The
+// numbers start again at 0 once all that were there at one time are gone: 200 have been seen.
+const loopNodes = 512
 
 // dev fills a /dev on tmpfs.
 func (m *mounter) dev(dev, console string) {
