@@ -170,6 +170,11 @@ func (w *watcher) write(ctx context.Context, m *manager.Manager, name string) (e
 	if _, err := steps.Do(ctx, run, "enable", enableStep(m, d.Unit)); err != nil {
 		return err
 	}
+	if _, err := steps.Do(ctx, run, "daemon-reload", steps.Step[struct{}]{Do: func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, m.DaemonReload(ctx)
+	}}); err != nil {
+		return err
+	}
 	if _, err := steps.Do(ctx, run, "start", startStep(m, unit.String(), d.Unit)); err != nil {
 		return err
 	}
@@ -198,13 +203,7 @@ func dropInStep(m *manager.Manager, d units.DropIn) steps.Step[[]byte] {
 
 func enableStep(m *manager.Manager, path string) steps.Step[bool] {
 	return steps.Step[bool]{
-		Do: func(ctx context.Context) (bool, error) {
-			changed, err := m.Enable(ctx, path)
-			if err != nil || !changed {
-				return changed, err
-			}
-			return changed, m.DaemonReload(ctx)
-		},
+		Do: func(ctx context.Context) (bool, error) { return m.Enable(ctx, path) },
 		Undo: func(ctx context.Context, changed bool) error {
 			if !changed {
 				return nil
