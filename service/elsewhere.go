@@ -81,8 +81,12 @@ func (n MountNamespace) tableThrough(pid int) (*nsmount.Table, error) {
 		return nil, err
 	}
 	// Where it was read: a process that moves comes back no more.
-	if id, err := p.MountNS(); err != nil || id != n.ID {
-		return nil, errors.Join(ErrGone, err)
+	id, err := p.MountNS()
+	if err == nil && id != n.ID {
+		err = ErrGone
+	}
+	if err != nil {
+		return nil, err
 	}
 	return t, nil
 }

@@ -224,9 +224,12 @@ func parseEnviron(text []byte) []string {
 const maxMountTable = 256 << 20
 
 // MountTable is what is mounted in the process's mount namespace, as far as its root
-// shows it.
+// shows it; [ErrGone] where the process has left it, and is about to end.
 func (p *Process) MountTable() (*nsmount.Table, error) {
 	text, err := p.read("mountinfo", maxMountTable)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		err = ErrGone // it has no namespace or no root any more (mounts_open_common)
+	}
 	if err != nil {
 		return nil, p.failed("read the mount table of", err)
 	}

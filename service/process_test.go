@@ -2,11 +2,14 @@ package service
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -334,5 +337,68 @@ func TestEnding(t *testing.T) {
 		if got := killed([]byte(text)); got != want {
 			t.Errorf("killed by %q: %v", text, got)
 		}
+	}
+}
+
+// leaderEnv makes the test binary end its first thread, and stay.
+const leaderEnv = "EXTEXEC_TEST_END_LEADER"
+
+func init() {
+	if os.Getenv(leaderEnv) != "" {
+		runtime.LockOSThread() // the first one
+	}
+}
+
+// endLeader prints a line once the first thread has ended, and waits for the end of its
+// input.
+func endLeader() {
+	go func() {
+		for {
+			stat, err := os.ReadFile("/proc/self/stat")
+			if err != nil {
+				panic(err)
+			}
+			if bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')'):], []byte(") Z")) {
+				break
+			}
+		}
+		fmt.Println("ended")
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	unix.Syscall(unix.SYS_EXIT, 0, 0, 0)
+}
+
+// TestMountTableOfLeaver: a process that has left its namespace, and has not ended yet,
+// is gone for who asks about that.
+func TestMountTableOfLeaver(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), leaderEnv+"=1")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer stdin.Close()
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+	p, err := Open(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if !p.Alive() {
+		t.Fatal("it has ended: the test shows nothing")
+	}
+	if _, err := p.MountTable(); !errors.Is(err, ErrGone) {
+		t.Errorf("error %v, want %v", err, ErrGone)
 	}
 }

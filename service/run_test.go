@@ -485,6 +485,9 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(killEnv); spec != "" {
 		runUntilKilled(spec)
 	}
+	if os.Getenv(leaderEnv) != "" {
+		endLeader()
+	}
 	os.Exit(m.Run())
 }
 
