@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/extexec/extexec/nsmount"
+	"github.com/extexec/extexec/nsmount/nsmounttest"
 	"github.com/extexec/extexec/service"
 	"golang.org/x/sys/unix"
 )
@@ -90,38 +91,37 @@ func (b *bed) readOnlyOpt() {
 	b.t.Cleanup(func() { _ = exec.Command("umount", "--lazy", "/opt").Run() })
 }
 
+// overwrite writes an image for an OS into web.v, or over what is there, which gets its
+// old size and time of modification again.
+func (b *bed) overwrite(name, id, text string) {
+	b.t.Helper()
+	top := b.dir + "/tree"
+	for file, content := range map[string]string{"usr/lib/extension-release.d/extension-release.web": "ID=" + id + "\n", "usr/extexec-web": text} {
+		if err := os.MkdirAll(filepath.Dir(top+"/"+file), 0o755); err != nil {
+			b.t.Fatal(err)
+		}
+		if err := os.WriteFile(top+"/"+file, []byte(content), 0o644); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	out, err := exec.Command("mkfs.erofs", "--quiet", "-T0", "-U00000000-0000-0000-0000-000000000001", b.dir+"/made", top).CombinedOutput()
+	if err != nil {
+		b.t.Fatalf("mkfs.erofs: %v: %s", err, out)
+	}
+	made, err := os.ReadFile(b.dir + "/made")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	when, path := time.Unix(1e9, 0), b.dir+"/web.v/"+name
+	if err := errors.Join(os.MkdirAll(b.dir+"/web.v", 0o755), os.WriteFile(path, made, 0o644), os.Chtimes(path, when, when)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 // TestWrittenOverInPlace: an image that is written over, and has its old size and time of
 // modification again, is another one; one that is renamed is not.
 func TestWrittenOverInPlace(t *testing.T) {
 	b := newBed(t)
-	image := func(text string) []byte {
-		t.Helper()
-		top := b.dir + "/tree"
-		for file, content := range map[string]string{"usr/lib/extension-release.d/extension-release.web": "ID=_any\n", "usr/extexec-web": text} {
-			if err := os.MkdirAll(filepath.Dir(top+"/"+file), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(top+"/"+file, []byte(content), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		out, err := exec.Command("mkfs.erofs", "--quiet", "-T0", "-U00000000-0000-0000-0000-000000000001", b.dir+"/made", top).CombinedOutput()
-		if err != nil {
-			t.Fatalf("mkfs.erofs: %v: %s", err, out)
-		}
-		made, err := os.ReadFile(b.dir + "/made")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return made
-	}
-	when := time.Unix(1e9, 0)
-	install := func(name, text string) { // opens what is there without removing it
-		t.Helper()
-		if err := errors.Join(os.MkdirAll(b.dir+"/web.v", 0o755), os.WriteFile(b.dir+"/web.v/"+name, image(text), 0o644), os.Chtimes(b.dir+"/web.v/"+name, when, when)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	reload := func(exchanged bool, generation uint64) {
 		t.Helper()
 		res, err := b.reload(Options{IfChanged: true})
@@ -129,13 +129,13 @@ func TestWrittenOverInPlace(t *testing.T) {
 			t.Fatalf("%+v, error %v; want generation %d, exchanged: %v", res, err, generation, exchanged)
 		}
 	}
-	install("web_1+3.raw", "one")
+	b.overwrite("web_1+3.raw", "_any", "one")
 	b.write("ExtensionImages="+b.dir+"/web.v", "CountTries=yes")
 	b.start()
 	reload(false, 1) // which takes the counter off
 	b.wantEtc("1")
 	reload(false, 1)
-	install("web_1.raw", "two")
+	b.overwrite("web_1.raw", "_any", "two")
 	reload(true, 2)
 	if got := b.svc.Read("/usr/extexec-web"); got != "two" {
 		t.Errorf("the service sees %q", got)
@@ -146,6 +146,38 @@ func TestWrittenOverInPlace(t *testing.T) {
 	}
 	reload(false, 2)
 	reload(false, 2)
+}
+
+// TestFallBackOnWhatPassed: a start falls back on no image that was written over since it
+// passed the check, unless it passes again.
+func TestFallBackOnWhatPassed(t *testing.T) {
+	b := newBed(t)
+	b.write("ExtensionImages="+b.dir+"/web.v", `ReloadCheck=/bin/sh -c 'read v </usr/extexec-web; test "$v" != bad'`)
+	b.overwrite("web_1.raw", "_any", "one\n")
+	b.start()
+	b.overwrite("web_2.raw", "_any", "two\n")
+	if _, err := b.reload(Options{}); err != nil {
+		t.Fatal(err)
+	}
+	b.overwrite("web_2.raw", "_any", "bad\n")
+	again := newBedIn(b)
+	o := again.options()
+	again.svc = nsmounttest.StartCommand(t, child{Run: &o, Warned: b.dir + "/warned"}.command(t))
+	if got := again.svc.Read("/usr/extexec-web"); got != "one\n" {
+		t.Errorf("the service sees %q", got)
+	}
+	warned, err := os.ReadFile(b.dir + "/warned")
+	if err != nil || !strings.Contains(string(warned), "starting with generation 1, the last that passed and can be had (not generation 2: ") {
+		t.Errorf("warned %q, %v", warned, err)
+	}
+	again.svc.Stop()
+
+	b.overwrite("web_1.raw", "_any", "uno\n") // and this one passes
+	b.dirs = again.dirs
+	b.start()
+	if got := b.svc.Read("/usr/extexec-web"); got != "uno\n" {
+		t.Errorf("the service sees %q", got)
+	}
 }
 
 // TestFailedStartLeavesNothing: a name whose start failed is as if it had never been.

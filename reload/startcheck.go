@@ -27,17 +27,22 @@ func (s *start) check(is *situation, who *identity, m *made) steps.Step[*made] {
 		if err != nil {
 			return nil, err
 		}
-		if history.KnownGood(attemptOf(m.all.picked())) {
-			return m, nil
-		}
-		err = s.rehearse(ctx, is, who, m)
+		err = s.passes(ctx, is, who, history, m)
 		var failed *CommandError
 		if err == nil || !errors.As(err, &failed) {
 			return m, err
 		}
 		s.refuse(ctx, is, m, history.LastGood(), failed)
-		return s.fallBack(ctx, is, history, err)
+		return s.fallBack(ctx, is, who, history, err)
 	}}
+}
+
+// passes runs the check, unless this very set passed it before.
+func (s *start) passes(ctx context.Context, is *situation, who *identity, history state.History, m *made) error {
+	if history.KnownGood(attemptOf(m.all.picked())) {
+		return nil
+	}
+	return s.rehearse(ctx, is, who, m)
 }
 
 // rehearse runs the check in a copy of our own namespace, as the user that the
@@ -89,8 +94,9 @@ func (s *start) refuse(ctx context.Context, is *situation, m *made, good *state.
 const maxFallBack = 10
 
 // fallBack makes the last set that passed the check, or where that cannot be had any
-// more, the one before. why is what the check said of the newest.
-func (s *start) fallBack(ctx context.Context, is *situation, history state.History, why error) (*made, error) {
+// more, the one before. One whose images were changed since, under the identity that
+// they had, has to pass it again. why is what the check said of the newest.
+func (s *start) fallBack(ctx context.Context, is *situation, who *identity, history state.History, why error) (*made, error) {
 	good, err := s.goodSets(history)
 	if err != nil {
 		return nil, errors.Join(why, err)
@@ -101,6 +107,9 @@ func (s *start) fallBack(ctx context.Context, is *situation, history state.Histo
 	var lost []error
 	for i := range good {
 		m, err := s.makeAgain(ctx, is, &good[i])
+		if err == nil {
+			err = s.passes(ctx, is, who, history, m)
+		}
 		if err == nil {
 			s.fellBack(is, m, good[i].Number, fmt.Sprintf("%v; starting with generation %d, the last that passed%s", why, good[i].Number, exceptFor(lost)))
 			return m, nil
