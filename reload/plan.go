@@ -182,7 +182,7 @@ func (p *planner) do(ctx context.Context) error {
 		return err
 	}
 	if len(all.extensions) < len(picked) { // what was left out may be what was left out before
-		if todo == exchange {
+		if todo != nothing {
 			todo = t.compare(is, running, look, all.picked())
 		}
 		p.compared(is, running, look, all.picked(), todo)

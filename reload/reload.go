@@ -187,7 +187,7 @@ func (t *transaction) forward(ctx context.Context, is *situation, running *targe
 		return t.stay(ctx, is, running, picked)
 	}
 	for _, path := range t.corrupted {
-		t.addWarning(fmt.Sprintf("the kernel has seen a changed block in %q: what lies there now takes its place", path))
+		t.addWarning(fmt.Sprintf("the kernel has seen a changed block in %q: what is installed now takes its place", path))
 	}
 	return t.goLive(ctx, is, running, look, picked, todo)
 }
@@ -213,8 +213,9 @@ func (t *transaction) goLive(ctx context.Context, is *situation, running *target
 	if err != nil {
 		return err
 	}
-	if todo == exchange && len(all.extensions) < len(picked) {
-		// What was left out this time may be what was left out before.
+	if len(all.extensions) < len(picked) {
+		// What was left out this time may be what was left out before; and without it,
+		// it is the same generation no more.
 		if todo = t.compare(is, running, look, all.picked()); todo == nothing {
 			return t.stay(ctx, is, running, all.picked())
 		}

@@ -180,6 +180,32 @@ func TestFallBackOnWhatPassed(t *testing.T) {
 	}
 }
 
+// TestLeftOutOfRefresh: where the overlays are made again and an extension does not fit
+// any more, what comes of it is another generation.
+func TestLeftOutOfRefresh(t *testing.T) {
+	b := newBed(t)
+	b.write("ExtensionImages="+b.dir+"/web.v", "OnBadExtension=skip")
+	b.overwrite("web_1+3.raw", "_any", "one")
+	b.start()
+	b.overwrite("web_1+3.raw", "none", "one")
+	if err := os.Rename(b.dir+"/web.v/web_1+3.raw", b.dir+"/web.v/web_1.raw"); err != nil { // so that it passes for the same one
+		t.Fatal(err)
+	}
+	if p := b.plan(PlanOptions{}); p.Action != Exchange {
+		t.Errorf("the plan is %+v", p)
+	}
+	for range 2 {
+		res, err := b.reload(Options{})
+		if err != nil || !res.Exchanged || res.Generation.Number != 2 || len(res.Generation.Extensions) != 2 {
+			t.Fatalf("%+v, error %v; want generation 2 without the image", res, err)
+		}
+	}
+	history, err := b.stateOf().History()
+	if err != nil || len(history) != 2 || len(history[0].Extensions) != 3 {
+		t.Errorf("history %+v, %v; want the image in the first of two generations", history, err)
+	}
+}
+
 // TestFailedStartLeavesNothing: a name whose start failed is as if it had never been.
 func TestFailedStartLeavesNothing(t *testing.T) {
 	b := newBed(t)
