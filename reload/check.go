@@ -218,18 +218,18 @@ func verdict(err error) bool {
 	}
 }
 
-// refuseOn remembers what made a check fail, see suspects. An error that is no verdict on them is not remembered, and
-// neither is one about a set that is live already. One whose name counts its tries is
-// tried again, as long as there are any.
+// refuseOn remembers what made a check fail, see suspects. An error that is no verdict
+// on them is not remembered, and neither is one about a set that is live already. One
+// whose name counts its tries is tried again, as long as there are any.
 func (t *transaction) refuseOn(ctx context.Context, err error, is *situation, m *made) error {
 	if err == nil || !verdict(err) {
 		return err
 	}
 	t.try(ctx, is, m) // a check is before begin
-	bad := suspects(m.all, t.knownGood(is))
+	ctx, cancel := shortly(ctx)
+	defer cancel()
+	bad := t.suspects(ctx, is, m.all)
 	if len(t.trial) > 0 {
-		ctx, cancel := shortly(ctx)
-		defer cancel()
 		uncounted, err := nsmount.Do(ctx, t.host, func() ([]*extension.Opened, error) { return t.trial.uncounted(bad), nil })
 		if t.warnOf("look at the tries", err); err == nil {
 			bad = uncounted
@@ -244,18 +244,17 @@ func (t *transaction) refuseOn(ctx context.Context, err error, is *situation, m 
 	return err
 }
 
-// knownGood are the identities that the current generation has, or, where nothing of
-// this run of the service is recorded, the last good one had.
-func (t *transaction) knownGood(is *situation) []string {
+// knownGood is the current generation, or, where nothing of this run of the service is
+// recorded, the last good one; nil where there is none.
+func (t *transaction) knownGood(is *situation) *state.Generation {
 	if is.record.Current.Number != 0 {
-		return is.record.Current.Identities()
+		return &is.record.Current
 	}
 	history, err := t.lock.History()
-	good := history.LastGood()
-	if err != nil || good == nil {
+	if err != nil {
 		return nil
 	}
-	return good.Identities()
+	return history.LastGood()
 }
 
 // suspects are the extensions that a failed check may be about: those that are not known
@@ -263,12 +262,40 @@ func (t *transaction) knownGood(is *situation) []string {
 // started, that is any of them; then only those are meant in whose place another version
 // can be picked, unless there is but one: to refuse the rest would keep the service from
 // being reloaded at all.
-func suspects(all *opened, known []string) []*extension.Opened {
-	bad := newIn(all, known)
-	if len(known) > 0 || len(bad) == 1 {
-		return bad
+func (t *transaction) suspects(ctx context.Context, is *situation, all *opened) []*extension.Opened {
+	if known := t.knownGood(is); known != nil {
+		return newIn(all, known.Identities())
 	}
-	return slices.DeleteFunc(bad, func(e *extension.Opened) bool { return len(e.Candidates) < 2 })
+	if len(all.extensions) == 1 {
+		return all.extensions
+	}
+	bad, err := nsmount.Do(ctx, t.host, func() (bad []*extension.Opened, err error) {
+		for _, e := range all.extensions {
+			if replaceable(is, e.Picked) {
+				bad = append(bad, e)
+			}
+		}
+		return bad, nil
+	})
+	if err != nil {
+		t.addWarning(fmt.Sprintf("no extension is refused: look for other versions: %v", err))
+	}
+	return bad
+}
+
+// replaceable tells whether a ref means something else once what was picked for it is
+// refused. Must run in the host view.
+func replaceable(is *situation, p *extension.Picked) bool {
+	o := pickRules{live: &is.record.Current}.options(is.settings, is.memory, p.Ref)
+	refused := o.Refused
+	o.Refused = func(identity string) (why string, is bool) {
+		if identity == p.Identity {
+			return "", true
+		}
+		return refused(identity)
+	}
+	_, err := extension.Pick(p.Ref, o)
+	return err == nil
 }
 
 func refusal(p *extension.Picked, why error) state.Refused {

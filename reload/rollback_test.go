@@ -452,6 +452,48 @@ func TestFirstReloadIsRefused(t *testing.T) {
 	}
 }
 
+// TestNothingElseToPick: where nothing is known of what was live, and all other versions
+// of an extension were refused before, a failed check does not refuse the last one.
+func TestNothingElseToPick(t *testing.T) {
+	b := newBed(t)
+	b.write("ReloadCheck=" + good)
+	b.start()
+	history, err := b.stateOf().History()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := history[0].Extensions[0]
+	b.conf("2", "bad\n")
+	b.startedBySystemd()
+	if err := os.Remove(b.dirs.Memory + "/bed.service/history.jsonl"); err != nil {
+		t.Fatal(err)
+	}
+	u, err := b.dirs.Unit("bed.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := u.Lock(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := lock.Remember(func(m *state.Memory) { m.Refuse(state.Refused{Identity: first.Identity, Path: first.Path}) }); w != nil {
+		t.Fatal(w)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe(), Manager: mainPID(b.svc.PID())}
+	for range 2 {
+		if _, err := Reload(t.Context(), o); err == nil || !strings.Contains(err.Error(), "looked at bad") {
+			t.Fatalf("error %v, want that of the check", err)
+		}
+	}
+	m, err := u.Memory()
+	if err != nil || len(m.Refused) != 1 || m.Refused[0].Path != first.Path {
+		t.Errorf("refused is %+v, %v; want what was refused before alone", m, err)
+	}
+}
+
 // TestLinkLost records which carried mount lost its link to the host's, and keeps
 // that over further reloads.
 func TestLinkLost(t *testing.T) {
