@@ -60,7 +60,7 @@ func (w *writer) dropIn(u UnitFile) (string, error) {
 		return "", err
 	}
 	w.notes = append(w.notes, notes...)
-	return text + w.root(u) + lines, nil
+	return text + w.root(u, with) + lines, nil
 }
 
 // unit is the unit with its profile.
@@ -77,14 +77,20 @@ func (w *writer) unit(u UnitFile) (*unitfile.Unit, error) {
 	return with.With(profileName, w.profile[".service"])
 }
 
-// root is what makes the image the unit's root, and what its journal entries say of it.
-func (w *writer) root(u UnitFile) string {
+// root is what makes the image the unit's root, and what its journal entries say of it. A
+// root of the unit's own would go before that.
+func (w *writer) root(u UnitFile, with *unitfile.Unit) string {
 	var b strings.Builder
 	add := func(key, value string) { fmt.Fprintf(&b, "%s=%s\n", key, value) }
 	b.WriteString("\n[Service]\n")
 	key := "RootDirectory"
 	if w.base.Kind == settings.Image {
 		key = "RootImage"
+	}
+	for _, other := range []string{"RootDirectory", "RootImage", "RootMStack"} {
+		if a, _ := with.Last("Service", other); other != key && a.Value != "" {
+			add(other, "")
+		}
 	}
 	add(key, strings.ReplaceAll(w.base.Path, "%", "%%"))
 	add("Environment", units.Word("PORTABLE="+path.Base(u.From.Path)))

@@ -127,7 +127,7 @@ func (h Host) attachedIn(runtime bool) ([]*attachment, error) {
 			continue
 		}
 		text, err := readBounded(filepath.Join(dir, e.Name(), dropInName))
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 			continue
 		}
 		if err != nil {

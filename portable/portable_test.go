@@ -662,6 +662,38 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestListOddThings: what is no unit's directory of drop-ins hides nothing.
+func TestListOddThings(t *testing.T) {
+	p := newPlace(t)
+	if _, err := p.host.Attach(t.Context(), p.request("web_1")); err != nil {
+		t.Fatal(err)
+	}
+	p.write("host"+attachedDir+"/file.service.d", "")
+	p.write("host"+attachedDir+"/web.service.d/90-mine.conf", "")
+	if err := os.Symlink("/nowhere", p.dir+"/host"+attachedDir+"/link.service.d"); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := p.host.List(t.Context()); err != nil || len(list[0].Units) != 3 {
+		t.Errorf("the list is %+v, %v", list, err)
+	}
+}
+
+// TestRootOfItsOwn: the image is the root of a unit that says another.
+func TestRootOfItsOwn(t *testing.T) {
+	p := newPlace(t)
+	p.write("web_1/usr/lib/systemd/system/web.service", "[Service]\nExecStart=/usr/bin/web\nRootImage=/srv/other.raw\n")
+	if _, err := p.host.Attach(t.Context(), p.request("web_1")); err != nil {
+		t.Fatal(err)
+	}
+	text := p.read("host" + attachedDir + "/web.service.d/20-portable.conf")
+	if want := "\nRootImage=\nRootDirectory=" + p.dir + "/web_1\n"; !strings.Contains(text, want) {
+		t.Errorf("the drop-in lacks %q:\n%s", want, text)
+	}
+	if text := p.read("host" + attachedDir + "/web@.service.d/20-portable.conf"); strings.Contains(text, "RootImage=") {
+		t.Errorf("a unit without one has:\n%s", text)
+	}
+}
+
 // TestVersioned: a ".v/" stays one.
 func TestVersioned(t *testing.T) {
 	p := newPlace(t)
