@@ -206,7 +206,10 @@ func (v *portableVerb) with(c *cobra.Command, args []string, f func(context.Cont
 	case errors.Is(err, manager.ErrNoManager):
 		// In an image that is being built there is none: no service can run then.
 		if v.changes(c) && !v.request.NoReload && !v.request.DryRun {
-			return fmt.Errorf("%w: give --no-reload where systemd does not run", err)
+			if os.Geteuid() != 0 {
+				return err // says so
+			}
+			return fmt.Errorf("%s %q: %w: give --no-reload where it does not run", c.Name(), v.request.Base, manager.ErrNoManager)
 		}
 	case err != nil:
 		return err
