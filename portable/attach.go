@@ -110,6 +110,9 @@ func (h Host) open(ctx context.Context, r Request) (images []*Image, err error) 
 			return images, err
 		}
 		images = append(images, i)
+		if slices.ContainsFunc(images[:len(images)-1], func(o *Image) bool { return o.Picked == i.Picked }) {
+			return images, fmt.Errorf("extension %q: it is given twice, and the kernel refuses such an overlay: give it once", i.Picked)
+		}
 	}
 	return images, nil
 }

@@ -628,6 +628,7 @@ func TestRefused(t *testing.T) {
 		}, "left over"},
 		{"unit there", func(p *place, r *portable.Request) { p.write("host/usr/lib/systemd/system/web.service", "") }, "there already"},
 		{"confext on 252", func(p *place, r *portable.Request) { p.host.Facts.Systemd = 252 }, "252 does not apply a confext"},
+		{"extension twice", func(p *place, r *portable.Request) { r.Extensions = append(r.Extensions, p.dir+"/./conf") }, "given twice"},
 		{"versioned on 255", func(p *place, r *portable.Request) {
 			p.host.Facts.Systemd = 255
 			_ = os.MkdirAll(p.dir+"/conf.v", 0o755)
