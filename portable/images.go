@@ -156,7 +156,7 @@ func (s *shelf) exchangeBack(staged string, names []string) error {
 // in the end.
 func (s *shelf) clear(staged string) error {
 	for n, c := range s.gone {
-		if err := swap(cleared(staged, c), c.Path); err != nil {
+		if err := swap(cleared(staged, n), c.Path); err != nil {
 			return errors.Join(err, s.restore(staged, n))
 		}
 	}
@@ -166,15 +166,15 @@ func (s *shelf) clear(staged string) error {
 // restore is the inverse, of the first n.
 func (s *shelf) restore(staged string, n int) error {
 	var errs []error
-	for _, c := range slices.Backward(s.gone[:n]) {
-		errs = append(errs, swap(cleared(staged, c), c.Path))
+	for n, c := range slices.Backward(s.gone[:n]) {
+		errs = append(errs, swap(cleared(staged, n), c.Path))
 	}
 	return errors.Join(errs...)
 }
 
-// cleared is where a name is that was taken away.
-func cleared(staged string, c Change) string {
-	return filepath.Join(staged, stagePrefix+filepath.Base(c.Path))
+// cleared is where the n-th is that was taken away. A name has no room for a prefix.
+func cleared(staged string, n int) string {
+	return filepath.Join(staged, fmt.Sprint(stagePrefix, n))
 }
 
 // place says where the images are that the units name: at their paths, of which there

@@ -190,3 +190,21 @@ func TestCopyInUse(t *testing.T) {
 		t.Errorf("attached over the copy that was left: %v", err)
 	}
 }
+
+// TestLongName: what has the longest name that a file can have is attached and detached.
+func TestLongName(t *testing.T) {
+	p := newPlace(t)
+	name := "web_" + strings.Repeat("x", 251)
+	if err := os.Rename(p.dir+"/web_1", p.dir+"/"+name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.host.Attach(t.Context(), p.request(name)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.host.Detach(t.Context(), portable.Request{Base: "web", Extensions: []string{"conf"}}); err != nil {
+		t.Fatal(err)
+	}
+	if files := p.files(); has(files, "/etc/portables/"+name) {
+		t.Errorf("there is %v", files)
+	}
+}
