@@ -35,18 +35,22 @@ func Boot() string {
 	return strings.TrimSpace(string(b))
 }
 
+// Outlived says that a record is of an earlier boot: what it means is gone.
+func Outlived(r *state.Record) bool {
+	boot := Boot()
+	return boot != "" && r.Boot != "" && r.Boot != boot
+}
+
 // Means tells whether the mount namespace that a process lives in, whose id the record
 // has, is the one that the record means. An id that the kernel gives but once is proof
 // in the boot that the record is of. Else the recorded process is, and an overlay of the
 // name.
 func Means(r *state.Record, p *service.Process) (bool, error) {
-	if boot := Boot(); boot != "" && r.Boot != "" {
-		if r.Boot != boot {
-			return false, nil
-		}
-		if r.MountNS&service.InodeID == 0 {
-			return true, nil
-		}
+	if Outlived(r) {
+		return false, nil
+	}
+	if r.Boot != "" && r.Boot == Boot() && r.MountNS&service.InodeID == 0 {
+		return true, nil
 	}
 	if p.PID() == r.PID && p.StartTime() == r.StartTime {
 		return true, nil
@@ -80,7 +84,7 @@ func Any(r *state.Record) (*service.Process, error) {
 // Process opens the recorded process; nil where it is no longer there, or lives in
 // another mount namespace by now. The caller closes it.
 func Process(r *state.Record) (*service.Process, error) {
-	if r.PID == 0 {
+	if r.PID == 0 || Outlived(r) {
 		return nil, nil
 	}
 	p, err := openIn(r.PID, r.MountNS)

@@ -59,5 +59,13 @@ func TestMeans(t *testing.T) {
 		if one != nil {
 			_ = one.Close()
 		}
+		itself := c.means && r.PID == p.PID()
+		one, err = recorded.Process(&r)
+		if err != nil || (one != nil) != itself {
+			t.Errorf("%s: the process itself %v, error %v, want it: %v", name, one, err, itself)
+		}
+		if one != nil {
+			_ = one.Close()
+		}
 	}
 }

@@ -58,6 +58,9 @@ func Alive(r *state.Record) (s State, pid int, pids []int) {
 	if r.MountNS == 0 {
 		return Unknown, 0, nil
 	}
+	if recorded.Outlived(r) {
+		return Dead, 0, nil
+	}
 	pids, err := recorded.Processes(r)
 	if err == nil && len(pids) > 0 {
 		main, _ := recorded.Process(r) // one that cannot be had is not known to be it
