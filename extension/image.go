@@ -40,7 +40,8 @@ func (o *Opened) openImage(ctx context.Context, opt OpenOptions) error {
 		}
 		return err
 	}
-	// What was verified is what counts: what lies beside the image may have been replaced since the pick.
+	// What was verified is what counts: what lies beside the image may have been replaced
+	// since the pick.
 	if err := o.still(f, i.Info.RootHash); err != nil {
 		return errors.Join(err, i.Close())
 	}
@@ -48,7 +49,8 @@ func (o *Opened) openImage(ctx context.Context, opt OpenOptions) error {
 	return nil
 }
 
-// still says whether an open image is what was picked, by the root hash that it turned out to have.
+// still says whether an open image is what was picked, by the root hash that it turned out
+// to have.
 func (p *Picked) still(f *os.File, root []byte) error {
 	now, err := identifyImage(f, root)
 	if err == nil && now.identity != p.Identity {

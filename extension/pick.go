@@ -259,9 +259,9 @@ func identifyImage(f *os.File, root []byte) (pinned, error) {
 		found.identity = fmt.Sprintf("verity:%x", root)
 		return found, nil
 	}
-	// Not the time of the last change: a rename, such as that of a counter of tries, is one. When it was made tells
-	// it from a later file that got its number; 0 where the file system has no
-	// such time.
+	// Not the time of the last change: a rename, such as that of a counter of tries, is
+	// one. When it was made tells it from a later file that got its number; 0 where the
+	// file system has no such time.
 	found.identity = fmt.Sprintf("file:%d:%d,%d,%d,%d.%09d,%d.%09d", st.Dev_major, st.Dev_minor, st.Ino, st.Size,
 		st.Mtime.Sec, st.Mtime.Nsec, st.Btime.Sec, st.Btime.Nsec)
 	found.changed = changeTime(&st)
