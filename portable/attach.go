@@ -163,6 +163,11 @@ func (h Host) mayAttach(ctx context.Context, found []UnitFile, r Request, old *a
 	if r.Force {
 		return nil
 	}
+	if r.Enable {
+		if err := h.mayEnable(found); err != nil {
+			return err
+		}
+	}
 	for _, u := range found {
 		if old != nil && slices.Contains(old.Units, u.Name) {
 			continue

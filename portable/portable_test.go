@@ -628,6 +628,11 @@ func TestRefused(t *testing.T) {
 		}, "left over"},
 		{"unit there", func(p *place, r *portable.Request) { p.write("host/usr/lib/systemd/system/web.service", "") }, "there already"},
 		{"confext on 252", func(p *place, r *portable.Request) { p.host.Facts.Systemd = 252 }, "252 does not apply a confext"},
+		{"alias of a unit of the host", func(p *place, r *portable.Request) {
+			r.Enable = true
+			p.write("host/usr/lib/systemd/system/dbus.service", "")
+			p.write("web_1/usr/lib/systemd/system/web.service", "[Service]\nExecStart=/x\n[Install]\nAlias=web-0.service dbus.service\n")
+		}, `would be "dbus.service", too`},
 		{"extension twice", func(p *place, r *portable.Request) { r.Extensions = append(r.Extensions, p.dir+"/./conf") }, "given twice"},
 		{"versioned on 255", func(p *place, r *portable.Request) {
 			p.host.Facts.Systemd = 255
@@ -660,6 +665,25 @@ func TestRefused(t *testing.T) {
 				t.Errorf("systemd was asked for %q", p.asks.calls)
 			}
 		})
+	}
+}
+
+// TestAlias: what a unit is called besides, once it is enabled, keeps nobody from
+// reattaching it.
+func TestAlias(t *testing.T) {
+	p := newPlace(t)
+	p.write("web_1/usr/lib/systemd/system/web.service", "[Service]\nExecStart=/x\n[Install]\nAlias=other.service\n")
+	r := p.request("web_1")
+	r.Enable = true
+	if _, err := p.host.Attach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	at := p.dir + "/host/etc/systemd/system"
+	if err := errors.Join(os.MkdirAll(at, 0o755), os.Symlink(p.dir+"/host"+attachedDir+"/web.service", at+"/other.service")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.host.Reattach(t.Context(), r); err != nil {
+		t.Error(err)
 	}
 }
 
