@@ -633,6 +633,15 @@ func TestRefused(t *testing.T) {
 			p.write("host/usr/lib/systemd/system/dbus.service", "")
 			p.write("web_1/usr/lib/systemd/system/web.service", "[Service]\nExecStart=/x\n[Install]\nAlias=web-0.service dbus.service\n")
 		}, `would be "dbus.service", too`},
+		{"units that fill the memory", func(p *place, r *portable.Request) {
+			dir := p.dir + "/web_1/usr/lib/systemd/system"
+			p.write("web_1/usr/lib/systemd/system/web-0.target", strings.Repeat("#", 1<<20))
+			for n := range 64 {
+				if err := os.Link(dir+"/web-0.target", fmt.Sprintf("%s/web-%d.target", dir, n+1)); err != nil {
+					p.t.Fatal(err)
+				}
+			}
+		}, "name a prefix"},
 		{"extension twice", func(p *place, r *portable.Request) { r.Extensions = append(r.Extensions, p.dir+"/./conf") }, "given twice"},
 		{"versioned on 255", func(p *place, r *portable.Request) {
 			p.host.Facts.Systemd = 255

@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	maxUnitSize = 1 << 20
-	maxEntries  = 1 << 14
+	maxUnitSize  = 1 << 20
+	maxUnitsSize = 64 << 20 // of all, which are held in memory
+	maxEntries   = 1 << 14
 )
 
 // A UnitFile is a unit of an image.
@@ -38,6 +39,7 @@ func unitDirs() []string {
 // base counts, not that of an extension with the same name.
 func unitFiles(images []*Image, prefixes []string) ([]UnitFile, error) {
 	var found []UnitFile
+	size := 0
 	for _, i := range images {
 		for _, dir := range unitDirs() {
 			names, err := i.names(dir)
@@ -51,6 +53,9 @@ func unitFiles(images []*Image, prefixes []string) ([]UnitFile, error) {
 				u, masked, err := i.unit(dir, name)
 				if err != nil {
 					return nil, fmt.Errorf("read unit %q of image %q: %w", name, i.Path, err)
+				}
+				if size += len(u.Text); size > maxUnitsSize {
+					return nil, fmt.Errorf("read units of image %q: they have more than %d bytes: name a prefix that fewer have", i.Path, maxUnitsSize)
 				}
 				if !masked {
 					found = append(found, u)
