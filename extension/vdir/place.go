@@ -85,6 +85,9 @@ func (p *Part) copy(ctx context.Context, from string) error {
 	}
 	// It goes on after an error, and each further one has the same cause most often.
 	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	if first == "" { // it was not even started
+		return fmt.Errorf("copy %q: %w", from, err)
+	}
 	return fmt.Errorf("copy %q: %w: %s", from, err, first)
 }
 

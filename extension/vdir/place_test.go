@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -173,4 +174,19 @@ func list(t *testing.T, dir string) string {
 		names = append(names, e.Name())
 	}
 	return strings.Join(names, " ")
+}
+
+// TestNoCP: where there is no cp(1), the error says so, and no more.
+func TestNoCP(t *testing.T) {
+	from, into := t.TempDir(), t.TempDir()
+	if err := os.Mkdir(from+"/web_2", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", from)
+	if _, err := Copy(t.Context(), from+"/web_2", into, nil); !errors.Is(err, exec.ErrNotFound) || strings.HasSuffix(err.Error(), " ") {
+		t.Errorf("%v", err)
+	}
+	if got := list(t, into); got != "" {
+		t.Errorf("left: %q", got)
+	}
 }
