@@ -167,7 +167,7 @@ func TestFallBackOnWhatPassed(t *testing.T) {
 		t.Errorf("the service sees %q", got)
 	}
 	warned, err := os.ReadFile(b.dir + "/warned")
-	if err != nil || !strings.Contains(string(warned), "starting with generation 1, the last that passed and can be had (not generation 2: ") {
+	if err != nil || !strings.Contains(string(warned), "starting with generation 1, the last that passed and can be had (not generation 2: it is no longer what passed: ") {
 		t.Errorf("warned %q, %v", warned, err)
 	}
 	again.svc.Stop()
@@ -184,6 +184,7 @@ func TestFallBackOnWhatPassed(t *testing.T) {
 // any more, what comes of it is another generation.
 func TestLeftOutOfRefresh(t *testing.T) {
 	b := newBed(t)
+	nsmounttest.Tmpfs(t, "/opt", "size=1m") // a base that can be written to
 	b.write("ExtensionImages="+b.dir+"/web.v", "OnBadExtension=skip")
 	b.overwrite("web_1+3.raw", "_any", "one")
 	b.start()

@@ -108,7 +108,9 @@ func (s *start) fallBack(ctx context.Context, is *situation, who *identity, hist
 	for i := range good {
 		m, err := s.makeAgain(ctx, is, &good[i])
 		if err == nil {
-			err = s.passes(ctx, is, who, history, m)
+			if err = s.passes(ctx, is, who, history, m); err != nil {
+				err = fmt.Errorf("it is no longer what passed: %w", err)
+			}
 		}
 		if err == nil {
 			s.fellBack(is, m, good[i].Number, fmt.Sprintf("%v; starting with generation %d, the last that passed%s", why, good[i].Number, exceptFor(lost)))
