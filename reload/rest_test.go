@@ -205,6 +205,20 @@ func TestLeftOutOfRefresh(t *testing.T) {
 	if err != nil || len(history) != 2 || len(history[0].Extensions) != 3 {
 		t.Errorf("history %+v, %v; want the image in the first of two generations", history, err)
 	}
+
+	b.overwrite("web_1.raw", "_any", "one")
+	if _, err := b.reload(Options{}); err != nil {
+		t.Fatal(err)
+	}
+	b.overwrite("web_1.raw", "none", "one")
+	if err := b.svc.Unmount("/etc"); err != nil {
+		t.Fatal(err)
+	}
+	all := b.repair(false)
+	r, err := b.stateOf().Load()
+	if err != nil || len(all) != 1 || !all[0].Done || r.Current.Number != 4 || r.Current.Trigger != triggerRepair || len(r.Current.Extensions) != 2 {
+		t.Errorf("repair: %+v, which left %+v, %v; want generation 4 without the image", all, r, err)
+	}
 }
 
 // TestFailedStartLeavesNothing: a name whose start failed is as if it had never been.
