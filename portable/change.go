@@ -121,7 +121,10 @@ func (e *edit) fill(dir string) error {
 func (c Change) apply(at string) error {
 	switch c.Type {
 	case "mkdir":
-		return os.Mkdir(at, 0o755)
+		if err := os.Mkdir(at, 0o755); err != nil {
+			return err
+		}
+		return os.Chmod(at, 0o755) // whatever the umask is
 	case "unlink":
 		return os.Remove(at)
 	case "symlink":

@@ -46,6 +46,11 @@ func (s *shelf) stage(ctx context.Context) (string, error) {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return "", err
 	}
+	if s.mkdir { // whatever the umask is
+		if err := os.Chmod(s.dir, 0o755); err != nil {
+			return "", errors.Join(err, s.unmake())
+		}
+	}
 	dir, err := os.MkdirTemp(s.dir, stagePrefix)
 	if err != nil {
 		return "", errors.Join(err, s.unmake())

@@ -208,3 +208,20 @@ func TestLongName(t *testing.T) {
 		t.Errorf("there is %v", files)
 	}
 }
+
+// TestUmask: what is attached can be looked at by all, whatever the umask is.
+func TestUmask(t *testing.T) {
+	p := newPlace(t)
+	defer unix.Umask(unix.Umask(0o077))
+	if _, err := p.host.Attach(t.Context(), p.request("web_1")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{attachedDir, attachedDir + "/web.service.d", "/etc/portables"} {
+		if st, err := os.Stat(p.dir + "/host" + name); err != nil || st.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v, %v", name, st.Mode(), err)
+		}
+	}
+	if st, err := os.Stat(p.dir + "/host" + attachedDir + "/web.service.d/20-portable.conf"); err != nil || st.Mode().Perm() != 0o644 {
+		t.Errorf("the drop-in: %v, %v", st.Mode(), err)
+	}
+}

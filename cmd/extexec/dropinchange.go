@@ -106,8 +106,15 @@ func put(path string, text []byte) (err error) {
 		}
 		return nil
 	}
+	_, err = os.Lstat(dir)
+	made := errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
+	}
+	if made { // whatever the umask is
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return err
+		}
 	}
 	return putInto(dir, path, text)
 }

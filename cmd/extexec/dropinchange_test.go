@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/units"
 	"github.com/extexec/extexec/units/manager"
 )
 
@@ -88,6 +91,18 @@ func TestChange(t *testing.T) {
 			if _, err := os.Stat(filepath.Dir(path)); len(left) > 0 || want == "" && err == nil {
 				t.Errorf("%s over %q: left behind: %q, directory: %v", c.name, before, left, err)
 			}
+		}
+	}
+}
+
+// TestPutUmask: others can look at what a unit has, whatever the umask is.
+func TestPutUmask(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "web.service.d", units.DropInName)
+	defer unix.Umask(unix.Umask(0o077))
+	must(t, put(path, []byte("[Service]\n")))
+	for name, mode := range map[string]os.FileMode{filepath.Dir(path): 0o755, path: 0o644} {
+		if st, err := os.Stat(name); err != nil || st.Mode().Perm() != mode {
+			t.Errorf("%s: %v, %v", name, st, err)
 		}
 	}
 }
