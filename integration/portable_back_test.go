@@ -74,8 +74,12 @@ func backUnit(s *shop) {
 func backEnable(s *shop) {
 	n := s.name
 	base := s.base(n+"_0", n+"-a.service", n+"-b.service")
-	s.c.WriteUnit(n+"-taken.service", "[Service]\nExecStart=/bin/true\n")
-	s.c.WriteFile(base+"/usr/lib/systemd/system/"+n+"-b.service", s.service("")+"Alias="+n+"-taken.service\n", 0o644)
+	s.c.WriteUnit(n+"-b-taken.service", "[Service]\nExecStart=/bin/true\n")
+	s.c.WriteFile(base+"/usr/lib/systemd/system/"+n+"-b.service", s.service("")+"Alias="+n+"-b-taken.service\n", 0o644)
+	s.refused(1, "do without --enable", "attach", "--now", "--enable", base)
+	s.nothingLeft()
+	// With a specifier the name is systemd's to find out.
+	s.c.WriteFile(base+"/usr/lib/systemd/system/"+n+"-b.service", s.service("")+"Alias=%p-taken.service\n", 0o644)
 	s.refused(4, "the old state is back", "attach", "--now", "--enable", base)
 	s.nothingLeft()
 	for _, u := range []string{n + "-a.service", n + "-b.service"} {
