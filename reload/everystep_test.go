@@ -7,9 +7,9 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/nsmounttest"
@@ -32,21 +32,18 @@ func TestEndAtEveryStep(t *testing.T) {
 			continue // that is one rename: it is done
 		}
 		for _, cause := range []error{signal, timeout} {
-			ctx, cancel := context.WithCancelCause(t.Context())
-			hook := func(p string) error { cancel(signal); return nil }
+			ctx := newEnding(t.Context())
+			hook := func() { ctx.end(context.Canceled, cause) }
 			if errors.Is(cause, timeout) {
-				var stop context.CancelFunc
-				ctx, stop = context.WithTimeoutCause(ctx, 200*time.Millisecond, timeout)
-				defer stop()
-				hook = func(string) error { <-ctx.Done(); return nil }
+				hook = func() { ctx.end(context.DeadlineExceeded, cause) }
 			}
 			_, err := Reload(ctx, Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe(), Hook: func(p string) error {
 				if p == point {
-					return hook(p)
+					hook()
 				}
 				return nil
 			}})
-			cancel(nil)
+			ctx.end(context.Canceled, nil)
 			want, told := Unchanged, ""
 			if slices.Contains(late, point) {
 				want = TakenBack
@@ -76,6 +73,56 @@ func TestEndAtEveryStep(t *testing.T) {
 	}
 	b.want("2")
 	b.whole()
+}
+
+// An ending is a context that ends when it is told to, as a deadline would end it, too. What
+// is derived from it has ended when end returns.
+type ending struct {
+	context.Context // for the cause
+	cancel          context.CancelCauseFunc
+	done            chan struct{}
+
+	mu    sync.Mutex
+	err   error
+	after []func()
+}
+
+func newEnding(parent context.Context) *ending {
+	e := &ending{done: make(chan struct{})}
+	e.Context, e.cancel = context.WithCancelCause(parent)
+	return e
+}
+
+func (e *ending) Done() <-chan struct{} { return e.done }
+
+func (e *ending) Err() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
+}
+
+// AfterFunc is how package context hears of the end of a context that is not its own.
+func (e *ending) AfterFunc(f func()) (stop func() bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.after = append(e.after, f)
+	return func() bool { return false }
+}
+
+func (e *ending) end(err, cause error) {
+	e.mu.Lock()
+	if e.err != nil {
+		e.mu.Unlock()
+		return
+	}
+	e.err = err
+	after := e.after
+	e.mu.Unlock()
+	e.cancel(cause)
+	close(e.done)
+	for _, f := range after {
+		f()
+	}
 }
 
 // TestStartAtEveryStep fails a start at each point, and ends it by SIGKILL or, after a
