@@ -21,7 +21,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("trust path %q: %q %s: chown it to root and chmod go-w it, or, by hand, take it all the same with --allow-untrusted-path",
+	return fmt.Sprintf("trust path %q: %q %s: chown it to root and chmod go-w it; extexec run, by hand, and extexec portable take it all the same with --allow-untrusted-path",
 		e.Path, e.Component, e.Why)
 }
 
