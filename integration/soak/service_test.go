@@ -237,6 +237,8 @@ func (s *service) recorded() (*recorded, error) {
 		}
 	}
 	r.committed = append(r.committed, s.setOf(status.Generation))
+	// What was killed between its commit and its line of history leaves one more, until the next one adds the line.
+	r.committed = r.committed[max(0, len(r.committed)-keep):]
 	for _, x := range status.Refused {
 		for i, shelf := range s.shelves {
 			if v := shelf.version(x.Path); v > 0 {
