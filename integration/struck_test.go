@@ -21,13 +21,7 @@ import (
 // everything in order.
 func TestStruck(t *testing.T) {
 	c := rig.Boot(t, rig.Forky, rig.Options{}) // alone: its processes must not be children of the thread that traces
-	for _, name := range []string{"extexec-reload@.path", "extexec-trigger@.service", "extexec-reload@.service"} {
-		text, err := os.ReadFile("../units/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.WriteUnit(name, string(text))
-	}
+	c.WriteShipped("extexec-reload@.path", "extexec-trigger@.service", "extexec-reload@.service")
 	for name, make := range map[string]func(t *testing.T, c *rig.Container) *struckVerb{
 		"enable": struckEnable, "look": struckLook, "install": struckInstall,
 	} {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -19,13 +18,7 @@ import (
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	rig.Each(t, func(t *testing.T, c *rig.Container) {
-		for _, name := range []string{"extexec-reload@.path", "extexec-trigger@.service", "extexec-reload@.service"} {
-			text, err := os.ReadFile(filepath.Join("../units", name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.WriteUnit(name, string(text))
-		}
+		c.WriteShipped("extexec-reload@.path", "extexec-trigger@.service", "extexec-reload@.service")
 		t.Run("bursts", func(t *testing.T) { watchBursts(t, c.For(t)) })
 		t.Run("nginx", func(t *testing.T) { watchNginx(t, c.For(t)) })
 		t.Run("copied", func(t *testing.T) { watchCopied(t, c.For(t)) })

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -13,11 +11,7 @@ import (
 // starts a command, and a reload. Both end with the first page of the version that nginx serves.
 func watch(k *kit) []row {
 	const watched, reloaded = "bench-watched.service", "bench-reloaded.service"
-	for _, name := range []string{"extexec-reload@.path", "extexec-trigger@.service", "extexec-reload@.service"} {
-		text, err := os.ReadFile(filepath.Join("../../units", name))
-		k.check(err)
-		k.c.WriteUnit(name, string(text))
-	}
+	k.c.WriteShipped("extexec-reload@.path", "extexec-trigger@.service", "extexec-reload@.service")
 	dir := k.c.TempDir()
 	a, b := k.site(dir+"/a", 8401, watched), k.site(dir+"/b", 8402, reloaded)
 	k.c.Must("extexec", "watch", "--enable", watched)

@@ -39,6 +39,22 @@ func (c *Container) WriteUnit(name, text string) {
 	c.Systemctl("daemon-reload")
 }
 
+// WriteShipped writes units as they are shipped, of the folder units of the source tree.
+func (c *Container) WriteShipped(names ...string) {
+	c.t.Helper()
+	root, err := moduleRoot()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(root, "units", name))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.WriteUnit(name, string(text))
+	}
+}
+
 // WriteUnits writes many units and drop-ins at once, for tests that load them only: they are not stopped.
 func (c *Container) WriteUnits(units map[string]string) {
 	c.t.Helper()
