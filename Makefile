@@ -18,6 +18,7 @@ SOAKTIME ?= 10m
 SEED     ?= 0
 # git shows nobody but the owner a tree, root neither; go build takes that for an error.
 NOVCS     = $(if $(shell git rev-parse --git-dir 2>/dev/null),,-buildvcs=false)
+# They build the program themselves, so what go test has cached of them says nothing: -count=1.
 INTEGRATION = ./integration/...
 # libcontainer enters namespaces in C: its tests have nothing in them without cgo.
 CGO_TESTS   = $(addprefix ./,$(wildcard integration/foreign))
@@ -38,7 +39,7 @@ demo: root-only build ## the main job by hand, on real directories (root)
 test: root-only test-deps ## all tests, under real systemds too (root; cold caches: some minutes)
 	@rc=0; \
 	EXTEXEC_REQUIRE_RIG=1 $(GO) test -timeout 30m $(UNIT) || rc=1; \
-	EXTEXEC_REQUIRE_RIG=1 $(GO) test -p 1 -timeout 30m $(INTEGRATION) || rc=1; \
+	EXTEXEC_REQUIRE_RIG=1 $(GO) test -count=1 -p 1 -timeout 30m $(INTEGRATION) || rc=1; \
 	for pkg in $(CGO_TESTS); do CGO_ENABLED=1 EXTEXEC_REQUIRE_RIG=1 $(GO) test $$pkg || rc=1; done; \
 	$(MAKE) --no-print-directory race || rc=1; \
 	exit $$rc
@@ -53,7 +54,7 @@ crash: root-only test-deps ## strike every system call of reload, run, install a
 	$(GO) test -timeout 120m -count=1 -v ./integration/crash -all
 
 rig: root-only test-deps ## only the tests under real systemds (root)
-	EXTEXEC_REQUIRE_RIG=1 $(GO) test -p 1 -timeout 30m $(INTEGRATION)
+	EXTEXEC_REQUIRE_RIG=1 $(GO) test -count=1 -p 1 -timeout 30m $(INTEGRATION)
 
 bench: root-only test-deps ## the table of figures, under systemd 262 (root; some minutes)
 	$(GO) test -c -o bin/bench ./integration/bench
