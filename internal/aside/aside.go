@@ -60,7 +60,8 @@ func hold(make func() (*os.File, error)) (*os.File, error) {
 		if there {
 			return f, nil
 		}
-		if f.Close(); err != nil {
+		_ = f.Close()
+		if err != nil {
 			return nil, errors.Join(err, os.Remove(f.Name()))
 		}
 	}
