@@ -237,18 +237,7 @@ func strikeInstall(t *testing.T, most int, strikes func(tracer.Call) []tracer.St
 			if len(wrong) > 0 {
 				t.Fatalf("without a strike:\n%s\n%s", strings.Join(wrong, "\n"), e.Output)
 			}
-			count := map[string]int{}
-			for i, at := range sample(len(e.Calls), most) {
-				for _, with := range choose(strikes(e.Calls[at-1]), i) {
-					with.At = at
-					struck, wrong := s.strike(with)
-					count[outcome(struck.State)]++
-					if len(wrong) > 0 {
-						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.Calls), struck.Struck, with, strings.Join(wrong, "\n\t"), struck.Output)
-					}
-				}
-			}
-			t.Logf("%d calls in an installation; what came of those that were struck: %v", len(e.Calls), count)
+			strikeEach(t, e.Calls, most, strikes, s.strike)
 		})
 	}
 }

@@ -149,20 +149,12 @@ func strikePortable(t *testing.T, most int, strikes func(tracer.Call) []tracer.S
 				t.Fatalf("without a strike: %s", e.Output)
 			}
 			after := s.picture()
-			count := map[string]int{}
-			for i, at := range sample(len(e.Calls), most) {
-				for _, hit := range choose(strikes(e.Calls[at-1]), i) {
-					hit.At = at
-					s.prepare(v.prepare)
-					struck, err := tracer.Trace(s.command(v.argv), hit)
-					s.must(err)
-					count[outcome(struck.State)]++
-					if wrong := s.judge(hit, struck, before, after); len(wrong) > 0 {
-						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.Calls), struck.Struck, hit, strings.Join(wrong, "\n\t"), struck.Output)
-					}
-				}
-			}
-			t.Logf("%d calls; what came of those that were struck: %v", len(e.Calls), count)
+			strikeEach(t, e.Calls, most, strikes, func(hit tracer.Strike) (*tracer.Ending, []string) {
+				s.prepare(v.prepare)
+				struck, err := tracer.Trace(s.command(v.argv), hit)
+				s.must(err)
+				return struck, s.judge(hit, struck, before, after)
+			})
 		})
 	}
 }

@@ -75,20 +75,26 @@ func strikeReload(t *testing.T, most int, strikes func(tracer.Call) []tracer.Str
 			if wrong = append(wrong, more...); len(wrong) > 0 {
 				t.Fatalf("without a strike:\n%s", strings.Join(wrong, "\n"))
 			}
-			count := map[string]int{}
-			for i, at := range sample(len(e.Calls), most) {
-				for _, s := range choose(strikes(e.Calls[at-1]), i) {
-					s.At = at
-					struck, wrong := b.strike(s)
-					count[outcome(struck.State)]++
-					if len(wrong) > 0 {
-						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.Calls), struck.Struck, s, strings.Join(wrong, "\n\t"), struck.Output)
-					}
-				}
-			}
-			t.Logf("%d calls in a reload; what came of those that were struck: %v", len(e.Calls), count)
+			strikeEach(t, e.Calls, most, strikes, b.strike)
 		})
 	}
+}
+
+// strikeEach strikes the calls of an undisturbed run, or a sample of them, with what may
+// come of each. strike runs it once more, struck, and says what is not as it should be.
+func strikeEach(t *testing.T, calls []tracer.Call, most int, strikes func(tracer.Call) []tracer.Strike, strike func(tracer.Strike) (*tracer.Ending, []string)) {
+	count := map[string]int{}
+	for i, at := range sample(len(calls), most) {
+		for _, s := range choose(strikes(calls[at-1]), i) {
+			s.At = at
+			struck, wrong := strike(s)
+			count[outcome(struck.State)]++
+			if len(wrong) > 0 {
+				t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(calls), struck.Struck, s, strings.Join(wrong, "\n\t"), struck.Output)
+			}
+		}
+	}
+	t.Logf("%d calls; what came of those that were struck: %v", len(calls), count)
 }
 
 // choose gives one of the strikes in turn, or all.

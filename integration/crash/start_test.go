@@ -38,18 +38,7 @@ func strikeStart(t *testing.T, most int, strikes func(tracer.Call) []tracer.Stri
 			if len(wrong) > 0 {
 				t.Fatalf("without a strike:\n%s", strings.Join(wrong, "\n"))
 			}
-			count := map[string]int{}
-			for i, at := range sample(len(e.Calls), most) {
-				for _, s := range choose(strikes(e.Calls[at-1]), i) {
-					s.At = at
-					struck, wrong := b.strikeStart(s)
-					count[outcome(struck.State)]++
-					if len(wrong) > 0 {
-						t.Errorf("call %d of %d, %v, %s:\n\t%s\n%s", at, len(e.Calls), struck.Struck, s, strings.Join(wrong, "\n\t"), struck.Output)
-					}
-				}
-			}
-			t.Logf("%d calls in a start; what came of those that were struck: %v", len(e.Calls), count)
+			strikeEach(t, e.Calls, most, strikes, b.strikeStart)
 		})
 	}
 }
