@@ -3,7 +3,6 @@ package reload
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/extexec/extexec/extension"
@@ -111,22 +110,21 @@ func hold(left state.Extension, have map[refKey]state.Extension) (h state.Hold, 
 	return h, version.Compare(left.Version, to.Version) >= 0
 }
 
-// accept forgets what a new generation has overcome: the hold of a ref that gives
-// something newer now, and that of any with force; and of what was asked for in so
-// many words that it was refused.
-func accept(lock *state.Lock, memory *state.Memory, all []*extension.Opened, asked, force bool) *state.Warning {
-	if len(memory.Holds) == 0 && (!asked || len(memory.Refused) == 0) {
+// overcome forgets what a committed generation has overcome; with force, also the hold
+// of any ref that it has something of. What was read is changed, and what is written down.
+func overcome(lock *state.Lock, memory *state.Memory, r *state.Record, force bool) *state.Warning {
+	change := func(m *state.Memory) {
+		m.Settle(r, version.Compare)
+		for _, e := range r.Current.Extensions {
+			if force {
+				m.Unhold(e.Kind, e.Ref)
+			}
+		}
+	}
+	holds, refused := len(memory.Holds), len(memory.Refused)
+	change(memory)
+	if len(memory.Holds) == holds && len(memory.Refused) == refused {
 		return nil
 	}
-	return lock.Remember(func(m *state.Memory) {
-		for _, e := range all {
-			if asked {
-				m.Accept(e.Identity)
-			}
-			m.Holds = slices.DeleteFunc(m.Holds, func(h state.Hold) bool {
-				newer := h.Version != "" && version.Compare(e.Version, h.Version) > 0
-				return h.Of(e.Kind.String(), e.Ref.String()) && (newer || force)
-			})
-		}
-	})
+	return lock.Remember(change)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/extexec/extexec/extension"
+	"github.com/extexec/extexec/extension/version"
 	"github.com/extexec/extexec/internal/steps"
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
@@ -252,6 +253,9 @@ func (p *planner) read(s *subject) steps.Step[*situation] {
 			return nil, err
 		}
 		is, err := nsmount.Do(ctx, p.host, func() (*situation, error) { return readSituation(s.name, u) })
+		if err == nil {
+			is.memory.Settle(is.record, version.Compare)
+		}
 		p.res.Warnings = append(p.res.Warnings, is.warnings()...)
 		return is, err
 	}}

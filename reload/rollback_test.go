@@ -42,6 +42,18 @@ func (b *bed) stateOf() *state.Unit {
 	return u
 }
 
+// remember changes what is remembered.
+func (b *bed) remember(change func(*state.Memory)) error {
+	l, err := b.stateOf().Lock(b.t.Context(), 0)
+	if err != nil {
+		return err
+	}
+	if w := l.Remember(change); w != nil {
+		err = w
+	}
+	return errors.Join(err, l.Close())
+}
+
 // history is the numbers, triggers, outcomes and versions of the confext.
 func (b *bed) history() []string {
 	b.t.Helper()
@@ -375,6 +387,72 @@ func TestKillBeforeHistory(t *testing.T) {
 	}
 }
 
+// TestKillBeforeMemory kills a reload between its commit and what it then forgets: what
+// was refused and is live all the same, because it was forced, is refused no more, and
+// what is held is held no more.
+func TestKillBeforeMemory(t *testing.T) {
+	rolledBack := func(b *bed) error { _, err := b.rollback(0, Options{}); return err }
+	for name, c := range map[string]struct {
+		remembered func(b *bed) error // with 2 live, and then 1
+		options    Options            // of the reload that is killed
+		install    bool               // 3
+		want       string
+	}{
+		"a newer one": {remembered: rolledBack, install: true, want: "3"},
+		"by force":    {remembered: rolledBack, options: Options{Force: true}, want: "2"},
+		"refused": {remembered: func(b *bed) error {
+			if err := rolledBack(b); err != nil {
+				return err
+			}
+			return b.remember(func(m *state.Memory) {
+				for _, h := range m.Holds {
+					m.Refuse(state.Refused{Identity: h.Identity})
+				}
+				m.Holds = nil
+			})
+		}, options: Options{Force: true}, want: "2"},
+	} {
+		for next, proceed := range map[string]func(b *bed) error{
+			"reload":     func(b *bed) error { _, err := b.reload(Options{}); return err },
+			"if changed": func(b *bed) error { _, err := b.reload(Options{IfChanged: true}); return err },
+			"start":      func(b *bed) error { b.restart(); return nil },
+		} {
+			t.Run(name+"/"+next, func(t *testing.T) {
+				b := newBed(t)
+				b.start()
+				b.install("2")
+				if _, err := b.reload(Options{}); err != nil {
+					t.Fatal(err)
+				}
+				if err := c.remembered(b); err != nil {
+					t.Fatal(err)
+				}
+				b.want("1")
+				before, err := b.stateOf().Memory()
+				if err != nil || len(before.Holds)+len(before.Refused) != 2 {
+					t.Fatalf("remembered: %+v, %v", before, err)
+				}
+				if c.install {
+					b.install("3")
+				}
+				if _, err := b.reload(c.options); err != nil {
+					t.Fatal(err)
+				}
+				if err := b.remember(func(m *state.Memory) { *m = *before }); err != nil { // as such a kill leaves it
+					t.Fatal(err)
+				}
+				if err := proceed(b); err != nil {
+					t.Fatal(err)
+				}
+				b.want(c.want)
+				if m, err := b.stateOf().Memory(); err != nil || len(m.Holds)+len(m.Refused) != 0 {
+					t.Errorf("remembered: %+v, %v", m, err)
+				}
+			})
+		}
+	}
+}
+
 // mainPID is a manager that knows one unit.
 type mainPID int
 
@@ -478,6 +556,14 @@ func TestNothingElseToPick(t *testing.T) {
 	}
 	if w := lock.Remember(func(m *state.Memory) { m.Refuse(state.Refused{Identity: first.Identity, Path: first.Path}) }); w != nil {
 		t.Fatal(w)
+	}
+	r, err := lock.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Current = state.Generation{}
+	if err := lock.Save(r); err != nil {
+		t.Fatal(err)
 	}
 	if err := lock.Close(); err != nil {
 		t.Fatal(err)

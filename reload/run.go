@@ -237,6 +237,9 @@ func (s *start) readHere() (is *situation, err error) {
 	if is.memory, err = s.lock.Memory(); err != nil {
 		return is, err
 	}
+	if w := overcome(s.lock, is.memory, is.record, false); w != nil {
+		s.warn(w.Error())
+	}
 	if is.settings, err = settingsFor(s.Unit, s.Flags); err != nil {
 		return is, &ExitError{ExitNamespace, err}
 	}
@@ -466,7 +469,7 @@ func (s *start) record(is *situation, m *made) steps.Step[struct{}] {
 		}
 		w := s.lock.AddHistory(r.Current, is.settings.KeepGenerations)
 		if w == nil {
-			w = accept(s.lock, is.memory, m.all.extensions, false, false)
+			w = overcome(s.lock, is.memory, r, false)
 		}
 		if w != nil {
 			s.warn(w.Error())

@@ -53,6 +53,9 @@ func (t *transaction) read(s *subject) steps.Step[*situation] {
 	return steps.Step[*situation]{Do: func(ctx context.Context) (*situation, error) {
 		is, err := nsmount.Do(ctx, t.host, func() (*situation, error) { return readSituation(s.name, t.lock) })
 		t.res.Warnings = append(t.res.Warnings, is.warnings()...)
+		if err == nil { // whoever committed may have been killed before it came to that
+			t.warn(overcome(t.lock, is.memory, is.record, false))
+		}
 		return is, err
 	}}
 }
@@ -443,7 +446,7 @@ func (t *transaction) commit(is *situation, m *made, todo todo) steps.Step[state
 		t.res.Generation, t.res.Exchanged = g, true
 		if todo == exchange {
 			t.addHistory(g)
-			t.warn(accept(t.lock, is.memory, m.all.extensions, t.Force || t.back != nil, t.Force))
+			t.warn(overcome(t.lock, is.memory, m.record, t.Force))
 		}
 		return g, nil
 	}}

@@ -212,6 +212,23 @@ func loadMemory(d dir) (*Memory, error) {
 	return decodeMemory(d.path(memoryFile), b)
 }
 
+// Settle forgets what the last committed generation of a record has overcome: that
+// something of it was refused or is held, and the hold of a ref that gives something
+// newer now. compare orders two versions. While a generation is pending, a rollback
+// holds what is still the current one, so nothing is forgotten then.
+func (m *Memory) Settle(r *Record, compare func(a, b string) int) {
+	if r.Pending != nil {
+		return
+	}
+	for _, e := range r.Current.Extensions {
+		m.Accept(e.Identity)
+		m.Holds = slices.DeleteFunc(m.Holds, func(h Hold) bool {
+			newer := h.Version != "" && compare(e.Version, h.Version) > 0
+			return h.Of(e.Kind, e.Ref) && (newer || h.Covers(e.Version, e.Identity, compare))
+		})
+	}
+}
+
 // IsRefused says whether an identity is refused, and why.
 func (m *Memory) IsRefused(identity string) (why string, refused bool) {
 	for i := range m.Refused {

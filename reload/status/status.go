@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/extexec/extexec/extension/version"
 	"github.com/extexec/extexec/reload/state"
 )
 
@@ -86,6 +87,7 @@ func Read(u *state.Unit) (*Status, error) {
 		s.note("what is refused and held is not known: %v", err)
 		m = &state.Memory{}
 	}
+	m.Settle(r, version.Compare)
 	s.Refused, s.Holds = m.Refused, m.Holds
 	if h, err := u.History(); err != nil {
 		s.note("what was tried is not known: %v", err)
