@@ -87,17 +87,27 @@ func (s *setup) message() (rawMessage, error) {
 	var buf [rawMessageSize]byte
 	var n int
 	var err error
-	if e := control(s.status, func(fd int) { n, err = unix.Read(fd, buf[:]) }); e != nil {
+	if e := control(s.status, func(fd int) { n, err = readFD(fd, buf[:]) }); e != nil {
 		return rawMessage{}, e
 	}
 	switch {
-	case err != nil || n == 0:
+	case errors.Is(err, unix.EAGAIN) || err == nil && n == 0:
 		return rawMessage{}, errors.New("the child ended without a word")
+	case err != nil:
+		return rawMessage{}, fmt.Errorf("read what the child said: %w", err)
 	case n != rawMessageSize:
 		return rawMessage{}, fmt.Errorf("the child said only %d bytes", n)
 	}
 	word := func(i int) int32 { return int32(binary.NativeEndian.Uint32(buf[4*i:])) }
 	return rawMessage{word(0), word(1), word(2), word(3)}, nil
+}
+
+func readFD(fd int, b []byte) (n int, err error) {
+	for {
+		if n, err = unix.Read(fd, b); !errors.Is(err, unix.EINTR) {
+			return n, os.NewSyscallError("read", err)
+		}
+	}
 }
 
 // outcome reads what the child told about the command. A failure comes before
