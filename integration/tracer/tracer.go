@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -20,7 +21,17 @@ import (
 type Strike struct {
 	At     int            // which of the calls of interest, from 1; 0 for none
 	Signal syscall.Signal // the process that makes it gets this signal
-	Errno  syscall.Errno  // else it is not made, and fails with this
+	// Errno is what it fails with otherwise; it is not made. Two runs of a program differ
+	// by a call or two: where this one does not fail so, it is the next one that does.
+	Errno syscall.Errno
+}
+
+// hits says whether it is the nth call that is hit.
+func (s Strike) hits(n int, c Call) bool {
+	if s.Signal != 0 {
+		return n == s.At
+	}
+	return s.At > 0 && n >= s.At && slices.ContainsFunc(c.Failures(), func(f Strike) bool { return f.Errno == s.Errno })
 }
 
 // String is the signal's name, or the error's.
@@ -269,7 +280,7 @@ func (t *tracer) atCall(tid int) error {
 		return nil
 	}
 	t.Calls = append(t.Calls, c)
-	if len(t.Calls) != t.At {
+	if t.Struck != nil || !t.hits(len(t.Calls), c) {
 		return nil
 	}
 	t.Struck, t.Child = &c, t.leader(tid) != t.main
