@@ -179,6 +179,55 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// TestIdentityElsewhere: an image stays the same where its file system has another device
+// number, as after a boot.
+func TestIdentityElsewhere(t *testing.T) {
+	nsmounttest.Root(t)
+	top := t.TempDir()
+	nsmounttest.Tmpfs(t, top, "")
+	write(t, top, map[string]string{"disk/a.raw": "xx", "none/": "", "one/": "", "two/": ""})
+	var found []pinned
+	for _, at := range []string{"/one", "/two"} {
+		nsmounttest.Overlay(t, top+at, "lowerdir="+top+"/disk:"+top+"/none")
+		p := pick(t, imageRef(top+at+"/a.raw"))
+		found = append(found, pinned{identity: p.Identity, changed: p.Changed, inode: p.file})
+	}
+	if found[0].inode.dev == found[1].inode.dev {
+		t.Fatalf("both are on device %d", found[0].inode.dev)
+	}
+	if found[0].identity != found[1].identity || found[0].changed != found[1].changed {
+		t.Errorf("the same image is %+v on one device, and %+v on another", found[0], found[1])
+	}
+}
+
+// TestFileIdentity: two files that agree in all that does not tell files apart are told
+// apart by their devices.
+func TestFileIdentity(t *testing.T) {
+	made := unix.StatxTimestamp{Sec: 1700000000, Nsec: 123456789}
+	for _, c := range []struct {
+		name string
+		mask uint32
+		made unix.StatxTimestamp
+		same bool
+	}{
+		{"made at this time", unix.STATX_BTIME, made, true},
+		{"made in this second, by what builds a file system", unix.STATX_BTIME, unix.StatxTimestamp{Sec: made.Sec}, false},
+		{"nobody knows when", 0, unix.StatxTimestamp{}, false},
+	} {
+		one := unix.Statx_t{Mask: unix.STATX_BASIC_STATS | c.mask, Dev_major: 8, Dev_minor: 1, Ino: 12, Size: 4096, Mtime: made, Btime: c.made}
+		other := one
+		other.Dev_minor = 2
+		if same := fileIdentity(&one) == fileIdentity(&other); same != c.same {
+			t.Errorf("%s: %q and %q, want the same: %v", c.name, fileIdentity(&one), fileIdentity(&other), c.same)
+		}
+		other = one
+		other.Ino = 13
+		if fileIdentity(&one) == fileIdentity(&other) {
+			t.Errorf("%s: two numbers are %q", c.name, fileIdentity(&one))
+		}
+	}
+}
+
 // TestPickRefused: what was refused is passed over, down to the next best; when
 // nothing is left it is an error, also for a ref that may be missing.
 func TestPickRefused(t *testing.T) {

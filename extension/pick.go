@@ -259,13 +259,24 @@ func identifyImage(f *os.File, root []byte) (pinned, error) {
 		found.identity = fmt.Sprintf("verity:%x", root)
 		return found, nil
 	}
-	// Not the time of the last change: a rename, such as that of a counter of tries, is
-	// one. When it was made tells it from a later file that got its number; 0 where the
-	// file system has no such time.
-	found.identity = fmt.Sprintf("file:%d:%d,%d,%d,%d.%09d,%d.%09d", st.Dev_major, st.Dev_minor, st.Ino, st.Size,
-		st.Mtime.Sec, st.Mtime.Nsec, st.Btime.Sec, st.Btime.Nsec)
+	found.identity = "file:" + fileIdentity(&st)
 	found.changed = changeTime(&st)
 	return found, nil
+}
+
+// fileIdentity tells a file from all others, also after a boot.
+//
+// Not the time of the last change: a rename, such as that of a counter of tries, is one.
+// When it was made tells it from a later file that got its number, and from one of another
+// file system. Where that has no such time (squashfs, erofs), or only full seconds, as
+// what builds a file system image writes them, its device does, for as long as it has that
+// number: at another boot, or attached again, it can have another.
+func fileIdentity(st *unix.Statx_t) string {
+	device := ""
+	if st.Mask&unix.STATX_BTIME == 0 || st.Btime.Nsec == 0 {
+		device = fmt.Sprintf("%d:%d,", st.Dev_major, st.Dev_minor)
+	}
+	return device + fmt.Sprintf("%d,%d,%d.%09d,%d.%09d", st.Ino, st.Size, st.Mtime.Sec, st.Mtime.Nsec, st.Btime.Sec, st.Btime.Nsec)
 }
 
 func changeTime(st *unix.Statx_t) string { return fmt.Sprintf("%d.%09d", st.Ctime.Sec, st.Ctime.Nsec) }
