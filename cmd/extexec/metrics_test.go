@@ -46,7 +46,7 @@ func TestMetrics(t *testing.T) {
 	must(t, err)
 	warning := l.Remember(func(m *state.Memory) {
 		m.Refuse(state.Refused{Identity: "k", Path: "/srv/web.v/web_3", Why: "check", Time: at})
-		m.Holds = append(m.Holds, state.Hold{Ref: "/srv/web.v", Version: "4", Time: at})
+		m.Holds = append(m.Holds, state.Hold{Ref: "/srv/web.v", Version: "4", Above: "2", Time: at})
 	})
 	if warning == nil {
 		warning = l.AddHistory(state.Generation{Number: 8, Time: at.Add(time.Minute), Outcome: state.OutcomeRefused, Why: "check"}, 10)
