@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,9 @@ type Command struct {
 	// group: a daemon that it started.
 	KeepRest bool
 }
+
+// directory is the working directory.
+func (c *Command) directory() string { return cmp.Or(c.Dir, "/") }
 
 // A Result is how a command ended.
 type Result struct {
@@ -108,6 +112,8 @@ func (e *StartError) remedy() string {
 		return ": run extexec as root, with all capabilities, outside of the service's sandbox"
 	case errors.Is(e.Err, ErrGone):
 		return ": start the service"
+	case e.code == exitChdir:
+		return ": it must be there in the service's own root, and its user must be allowed to enter it"
 	case e.code == exitExec:
 		return ": the command must be there in the service's own root, executable for its user"
 	}
@@ -219,6 +225,9 @@ func startError(in Place, c Command, err error) error {
 	var f *failure
 	if errors.As(err, &f) {
 		e.Step, e.Err, e.code = f.step, f.err, f.code
+	}
+	if e.code == exitChdir {
+		e.Step += fmt.Sprintf(" %q", c.directory())
 	}
 	if in.Process == nil {
 		return e

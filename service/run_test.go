@@ -337,7 +337,7 @@ func TestRunRefuses(t *testing.T) {
 		"not in PATH":     {Command{Argv: []string{"nonexistent-command"}}, 203, "no such file"},
 		"not executable":  {Command{Argv: []string{"/etc/passwd"}}, 203, "permission denied"},
 		"a directory":     {Command{Argv: []string{"/etc"}}, 203, "permission denied"},
-		"no directory":    {Command{Argv: []string{"true"}, Dir: "/nonexistent"}, 200, "working directory"},
+		"no directory":    {Command{Argv: []string{"true"}, Dir: "/nonexistent"}, 200, `working directory "/nonexistent": no such file or directory: it must be there`},
 		"NUL in argument": {Command{Argv: []string{"true", "a\x00b"}}, 203, "invalid argument"},
 	} {
 		_, err := Run(t.Context(), in, test.command)

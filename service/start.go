@@ -313,11 +313,7 @@ func (s *setup) image(env []string, c Command) error {
 		}
 		s.what.paths = append(s.what.paths, p)
 	}
-	dir := c.Dir
-	if dir == "" {
-		dir = "/"
-	}
-	if s.what.directory, err = s.cString(dir); err != nil {
+	if s.what.directory, err = s.cString(c.directory()); err != nil {
 		return failed("enter the working directory", exitChdir, err)
 	}
 	return nil
