@@ -161,6 +161,10 @@ func InMountNamespace(id uint64) ([]int, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
+	if len(names) == 0 {
+		// An empty directory says nothing of who lives.
+		return nil, errors.New("list processes: /proc is empty: mount a proc there")
+	}
 	var pids []int
 	known := map[identity]bool{} // few namespaces, many processes
 	var failed error

@@ -69,3 +69,12 @@ func TestMeans(t *testing.T) {
 		}
 	}
 }
+
+// TestWithoutProc hides who lives: an empty /proc does not say that nobody does.
+func TestWithoutProc(t *testing.T) {
+	nsmounttest.Root(t)
+	nsmounttest.Tmpfs(t, "/proc", "size=4k")
+	if pids, err := recorded.Processes(&state.Record{Name: "web", PID: os.Getpid(), MountNS: 1}); err == nil {
+		t.Errorf("processes %d, and no error", pids)
+	}
+}
