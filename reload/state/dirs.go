@@ -68,7 +68,7 @@ func (u *Unit) MemoryDir() string { return u.memory }
 func (d Dirs) Names() ([]string, error) {
 	entries, err := os.ReadDir(d.Record)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list records: %w", err)
+		return nil, fmt.Errorf("list records: %w%s", err, remedyFor(err))
 	}
 	var names []string
 	for _, e := range entries {

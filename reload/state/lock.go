@@ -60,7 +60,7 @@ func (u *Unit) tryLock() (*Lock, error) {
 	if !ok || err != nil {
 		l.close()
 		if err != nil {
-			err = fmt.Errorf("lock %q: %w", u.name, err)
+			err = fmt.Errorf("lock %q: %w%s", u.name, err, remedyFor(err))
 		}
 		return nil, err
 	}
@@ -73,13 +73,15 @@ func (u *Unit) tryLock() (*Lock, error) {
 	return l, nil
 }
 
-// remedyFor says what to do where the directory of a record cannot be had.
+// remedyFor says what to do where a record cannot be had or written.
 func remedyFor(err error) string {
 	switch {
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
 		return ": records are kept in directories: remove what stands there in place of one, or name another place with --state-dir"
 	case errors.Is(err, unix.EROFS):
 		return ": records need a file system that can be written to: name another place with --state-dir"
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return ": make room there"
 	case errors.Is(err, fs.ErrPermission):
 		return ": run extexec as root"
 	}

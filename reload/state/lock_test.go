@@ -236,7 +236,7 @@ func TestFullDisk(t *testing.T) {
 	if err := l.Save(big); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), recordFile) {
 		t.Errorf("save: %v", err)
 	}
-	if err := l.Begin(big); !errors.Is(err, unix.ENOSPC) {
+	if err := l.Begin(big); !errors.Is(err, unix.ENOSPC) || !strings.HasSuffix(err.Error(), ": make room there") {
 		t.Errorf("begin: %v", err)
 	}
 	g := generation(2)

@@ -29,7 +29,7 @@ func (u *Unit) Memory() (*Memory, error) {
 	m := &Memory{}
 	err := u.inMemory(func(d dir) (err error) { m, err = loadMemory(d); return err })
 	if err != nil {
-		return nil, fmt.Errorf("read memory of %q: %w", u.name, err)
+		return nil, fmt.Errorf("read memory of %q: %w%s", u.name, err, remedyFor(err))
 	}
 	return m, nil
 }
@@ -51,7 +51,7 @@ func (u *Unit) History() (History, error) {
 	var h History
 	err := u.inMemory(func(d dir) (err error) { h, err = loadHistory(d); return err })
 	if err != nil {
-		return nil, fmt.Errorf("read history of %q: %w", u.name, err)
+		return nil, fmt.Errorf("read history of %q: %w%s", u.name, err, remedyFor(err))
 	}
 	return h, nil
 }

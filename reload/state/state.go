@@ -18,7 +18,7 @@ const (
 func (u *Unit) Load() (*Record, error) {
 	f, err := openDir(u.record)
 	if err != nil {
-		return nil, fmt.Errorf("read record of %q: %w", u.name, err)
+		return nil, fmt.Errorf("read record of %q: %w%s", u.name, err, remedyFor(err))
 	}
 	defer f.Close()
 	r, err := load(dir{f: f})
@@ -75,7 +75,7 @@ func loadFile(d dir, name string) (*Record, error) {
 // Save makes r the record. Its schema and name are set. What was pending stays so.
 func (l *Lock) Save(r *Record) error {
 	if err := l.put(recordFile, r); err != nil {
-		return fmt.Errorf("save record of %q: %w", l.unit.name, err)
+		return fmt.Errorf("save record of %q: %w%s", l.unit.name, err, remedyFor(err))
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func (l *Lock) Remove() error {
 // One that was pending before is replaced.
 func (l *Lock) Begin(next *Record) error {
 	if err := l.put(nextFile, next); err != nil {
-		return fmt.Errorf("begin generation %d of %q: %w", next.Current.Number, l.unit.name, err)
+		return fmt.Errorf("begin generation %d of %q: %w%s", next.Current.Number, l.unit.name, err, remedyFor(err))
 	}
 	return nil
 }
