@@ -45,7 +45,7 @@ func (v *dropInVerb) command(c *cobra.Command) *cobra.Command {
 		switch {
 		case v.undo && len(v.images)+len(v.directories) > 0:
 			return &exitError{code: exitUsage, err: errors.New("--undo takes no extensions")}
-		case v.systemd != 0 && !v.dryRun:
+		case c.Flags().Changed("systemd-version") && !v.dryRun:
 			return &exitError{code: exitUsage, err: errors.New("--systemd-version is for --dry-run")}
 		case v.undo:
 			return v.takeBack(ctx, args[0])

@@ -42,6 +42,9 @@ root it opens the extensions, too; it changes nothing.`,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			version, err := systemdVersion(c.Context(), systemd)
+			if exitCode(err) == exitUsage {
+				return err
+			}
 			if err != nil {
 				a.log.Info("what depends on systemd's version is not judged, since none answers here: see --systemd-version")
 			}

@@ -85,9 +85,12 @@ func systemdVersion(ctx context.Context, given int) (int, error) {
 	if given > 0 {
 		return given, nil
 	}
+	if given < 0 {
+		return 0, &exitError{code: exitUsage, err: fmt.Errorf("--systemd-version=%d is no version of systemd: 252, 257, 262, ...", given)}
+	}
 	m, err := manager.Connect(ctx)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w, or --dry-run with --systemd-version", err)
 	}
 	defer m.Close()
 	return m.Version(ctx)

@@ -45,10 +45,10 @@ func Connect(ctx context.Context) (*Manager, error) {
 	return &Manager{conn: conn, stop: stop}, nil
 }
 
-// hint says what an ordinary user can do.
+// hint says what it takes.
 func hint() string {
 	if os.Geteuid() == 0 {
-		return ": give the name that the service was started with by run --name, or its process"
+		return ": this needs a systemd that runs"
 	}
 	return ": try it as root"
 }
