@@ -200,12 +200,18 @@ func (w *writer) release(r release.Release) error {
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
-		if err := errors.Join(err, root.Chmod(dir, 0o755)); err != nil {
+		if err == nil {
+			err = root.Chmod(dir, 0o755)
+		}
+		if err != nil {
 			return err
 		}
 		w.dirs = append(w.dirs, stamp{filepath.Join(w.into, dir), w.newest})
 	}
-	if err := errors.Join(root.WriteFile(file, text, 0o644), root.Chmod(file, 0o644)); err != nil {
+	if err := root.WriteFile(file, text, 0o644); err != nil {
+		return err
+	}
+	if err := root.Chmod(file, 0o644); err != nil {
 		return err
 	}
 	return root.Chtimes(file, w.newest, w.newest)

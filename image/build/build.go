@@ -49,15 +49,8 @@ type Result struct {
 }
 
 // Build makes an image of the directory source at output, and replaces what is there.
-func Build(ctx context.Context, source, output string, o Options) (*Result, error) {
-	r, err := build(ctx, source, output, o)
-	if err != nil {
-		return nil, fmt.Errorf("build %q: %w", output, err)
-	}
-	return r, nil
-}
-
-func build(ctx context.Context, source, output string, o Options) (r *Result, err error) {
+// Its caller says in an error which image it is.
+func Build(ctx context.Context, source, output string, o Options) (r *Result, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
