@@ -154,6 +154,45 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// What cobra adds to the verbs knows no success for what it does not know.
+func TestUnknownIsUsage(t *testing.T) {
+	for _, args := range [][]string{{"completion"}, {"completion", "tcsh"}, {"help", "nosuch"}, {"nosuch"}, {"lint", "--systemd-version", "-1", "web"}} {
+		if code, out, errOut := call(args...); code != exitUsage || out != "" || !strings.HasPrefix(errOut, "error: ") {
+			t.Errorf("%q: code %d, output %q, error %q", args, code, out, errOut)
+		}
+	}
+}
+
+// A help that cannot be written has failed, as any other output has.
+func TestOutputFails(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	must(t, err)
+	defer full.Close()
+	for _, args := range [][]string{{"--help"}, {"help", "run"}, {"reload", "--help"}, {"--version"}, {"completion", "bash"}, {"version"}, {"list", "--json"}} {
+		var errOut bytes.Buffer
+		code := execute(args, strings.NewReader(""), full, &errOut)
+		if code != exitFailed || !strings.HasSuffix(errOut.String(), "/dev/full: no space left on device\n") {
+			t.Errorf("%q: code %d, error %q", args, code, errOut.String())
+		}
+	}
+}
+
+// The name that somebody has given to a file makes no line of its own.
+func TestOneLine(t *testing.T) {
+	dir := t.TempDir()
+	path := dir + "/a\nerror: b\x1b[31m"
+	must(t, os.WriteFile(dir+"/record", nil, 0o600))
+	for _, args := range [][]string{
+		{"inspect", path}, {"pick", path + ".v"}, {"build", path, "-o", dir + "/web.raw"}, {"compose", path, "-o", dir + "/web.raw"},
+		{"status", "--state-dir", path, "web"}, {"list", "--state-dir", dir}, {"repair", "--state-dir", dir},
+	} {
+		code, out, errOut := call(args...)
+		if code != exitFailed || out != "" || strings.Count(errOut, "\n") != 1 || strings.Contains(errOut, "\x1b") {
+			t.Errorf("%q: code %d, output %q, error %q", args, code, out, errOut)
+		}
+	}
+}
+
 func TestVersion(t *testing.T) {
 	code, out, _ := call("version")
 	if code != exitOK || !strings.HasPrefix(out, "extexec version ") {

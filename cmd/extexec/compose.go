@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -155,6 +156,23 @@ func openImage(ctx context.Context, path string, p policy.Policy) (*image.Image,
 
 func openImageFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0) // it may be a fifo
+}
+
+// notThere is the error of a verb whose image or directory cannot be had. That of the
+// call has the path once more, as it stands.
+func notThere(verb, path string, err error) error {
+	var call *fs.PathError
+	if errors.As(err, &call) {
+		err = call.Err
+	}
+	remedy := ""
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		remedy = ": name an image or a directory that is there"
+	case errors.Is(err, fs.ErrPermission):
+		remedy = ": try it as root"
+	}
+	return fmt.Errorf("%s %q: %w%s", verb, path, err, remedy)
 }
 
 // imagePolicy is the flag that says which images are taken.

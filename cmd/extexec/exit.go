@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"io/fs"
+	"strings"
 
 	"github.com/extexec/extexec/internal/steps"
 	"github.com/extexec/extexec/reload/state"
@@ -68,5 +70,12 @@ func message(err error) string {
 	if err == nil {
 		return ""
 	}
-	return err.Error()
+	text := err.Error()
+	// The system's own errors have their path raw: it must not make another line. Other
+	// lines may be: what a check has written.
+	var call *fs.PathError
+	if errors.As(err, &call) && call.Path != "" {
+		text = strings.ReplaceAll(text, call.Path, visible(call.Path))
+	}
+	return text
 }

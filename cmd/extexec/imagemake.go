@@ -75,6 +75,9 @@ func (o *imageOutput) usage() error {
 	case o.arch != "" && o.arch != "_any" && !architecture.Known(o.arch):
 		return fmt.Errorf("--arch=%q is no architecture that systemd knows: x86-64, arm64, ..., or _any", o.arch)
 	}
+	if _, err := build.ParseSeed(o.seed); err != nil && o.seed != "" {
+		return fmt.Errorf("--seed: %w: uuidgen makes one", err)
+	}
 	return nil
 }
 
@@ -254,11 +257,7 @@ func (o *imageOutput) signer() (*build.Signer, error) {
 
 func (o *imageOutput) seedOf(releases []release.Release) (build.Seed, error) {
 	if o.seed != "" {
-		s, err := build.ParseSeed(o.seed)
-		if err != nil {
-			return s, fmt.Errorf("--seed: %w", err)
-		}
-		return s, nil
+		return build.ParseSeed(o.seed)
 	}
 	var parts []string
 	for _, r := range releases {

@@ -166,12 +166,12 @@ func (n *inspector) inspect(ctx context.Context, path string) (*inspected, error
 	shown := &inspected{Schema: 1, Path: path}
 	st, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, notThere("inspect", path, err)
 	}
 	if st.IsDir() {
 		dir, err := openDirectory(path)
 		if err != nil {
-			return nil, err
+			return nil, notThere("inspect", path, err)
 		}
 		defer dir.Close()
 		shown.Format = "directory"
@@ -199,7 +199,7 @@ func (n *inspector) inspect(ctx context.Context, path string) (*inspected, error
 func inspectImage(path string, p policy.Policy) (*image.Report, error) {
 	f, err := openImageFile(path)
 	if err != nil {
-		return nil, err
+		return nil, notThere("inspect", path, err)
 	}
 	defer f.Close()
 	return image.Inspect(f, path, image.Options{Policy: p})

@@ -118,7 +118,7 @@ func (i *installer) place(source, unit string) (into string, err error) {
 	i.reloads = reloadsByUs(u)
 	st, err := os.Stat(source)
 	if err != nil {
-		return "", fmt.Errorf("install: %w", err)
+		return "", notThere("install", source, err)
 	}
 	kind, what, filter := settings.Image, "an image", vpick.Raw()
 	if st.IsDir() {

@@ -43,6 +43,9 @@ the machine was started, and the generation that was last committed for it.`,
 			if asJSON {
 				return errors.Join(err, a.writeJSON(map[string]any{"schema": status.Schema, "units": all}))
 			}
+			if err != nil && len(all) == 0 {
+				return err // that there is none would be a guess
+			}
 			return errors.Join(err, writeList(a, all))
 		},
 	}

@@ -68,7 +68,7 @@ repaired.`,
 					all = []reload.Repaired{}
 				}
 				err = errors.Join(err, a.writeJSON(map[string]any{"schema": status.Schema, "services": all}))
-			} else {
+			} else if err == nil || len(all) > 0 {
 				err = errors.Join(err, writeRepaired(a, all, o.DryRun))
 			}
 			return errors.Join(err, a.notRepaired(all))

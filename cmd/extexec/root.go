@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,7 +21,8 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	log      *slog.Logger
-	failed   error // of the verb; an error of cobra's is one of usage
+	shown    stickyWriter // out, for what cobra shows
+	failed   error        // of the verb; an error of cobra's is one of usage
 }
 
 // The groups of verbs in the help.
@@ -72,13 +74,16 @@ func init() { cobra.EnableCommandSorting = false }
 
 // execute runs the program with these arguments and returns its exit code.
 func execute(args []string, in io.Reader, out, errOut io.Writer) int {
-	a := &app{in: in, out: out, err: errOut}
+	a := &app{in: in, out: out, err: errOut, shown: stickyWriter{to: out}}
 	a.log = slog.New(a.handler())
 	root := a.root(args)
 	root.SetArgs(args)
-	if err := root.ExecuteContext(context.Background()); err != nil {
+	if err := root.ExecuteContext(context.Background()); err != nil && a.shown.err == nil {
 		a.log.Error(strings.TrimSpace(err.Error()) + "\nsee: " + helpOf(root, args))
 		return exitUsage
+	}
+	if a.failed == nil {
+		a.failed = a.shown.err
 	}
 	code := exitCode(a.failed)
 	// A command that was executed speaks for itself.
@@ -110,7 +115,7 @@ func (a *app) root(args []string) *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetIn(a.in)
-	root.SetOut(a.out)
+	root.SetOut(&a.shown)
 	root.SetErr(a.err)
 	for _, v := range verbs {
 		if len(args) > 0 && args[0] == v.name {
@@ -126,7 +131,42 @@ func (a *app) root(args []string) *cobra.Command {
 		c.GroupID = v.group
 		root.AddCommand(c)
 	}
+	refuseUnknown(root, args)
 	return root
+}
+
+// refuseUnknown has what cobra adds refuse what it does not know: it would show a help
+// and call that a success.
+func refuseUnknown(root *cobra.Command, args []string) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = func(_ *cobra.Command, args []string) error {
+				_, _, err := root.Find(args)
+				return err
+			}
+		case "completion":
+			c.RunE = func(*cobra.Command, []string) error {
+				return errors.New("completion wants a shell: bash, fish, powershell or zsh")
+			}
+		}
+	}
+}
+
+// A stickyWriter keeps the first error: cobra drops that of writing a help.
+type stickyWriter struct {
+	to  io.Writer
+	err error
+}
+
+func (w *stickyWriter) Write(p []byte) (int, error) {
+	n, err := w.to.Write(p)
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
 }
 
 // finish makes the verb's own error something else than an error of usage.
