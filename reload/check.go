@@ -240,6 +240,11 @@ func (t *transaction) refuseOn(ctx context.Context, err error, is *situation, m 
 		for _, e := range bad {
 			memory.Refuse(refusal(e.Picked, err))
 		}
+		if t.back != nil {
+			// What a rollback holds is what comes back now. With that held and the rest
+			// refused, whoever comes after a kill would go back further still.
+			memory.Holds = is.memory.Holds
+		}
 	}))
 	return err
 }

@@ -283,7 +283,12 @@ func (t *transaction) restore(ctx context.Context, is *situation, running *targe
 	if !look.Interrupted() && shows(look, is.record.Current) {
 		// It is live: the interrupted reload had not come to its exchange.
 		restored = false
-		return t.lock.Abort()
+		if err := t.lock.Abort(); err != nil {
+			return err
+		}
+		is.record.Pending = nil
+		t.warn(overcome(t.lock, is.memory, is.record, false))
+		return nil
 	}
 	picked, err := steps.Do(ctx, t.run, "pick", t.pickCurrent(is))
 	if err != nil {

@@ -237,12 +237,12 @@ func (s *start) readHere() (is *situation, err error) {
 	if is.memory, err = s.lock.Memory(); err != nil {
 		return is, err
 	}
-	if w := overcome(s.lock, is.memory, is.record, false); w != nil {
-		s.warn(w.Error())
-	}
 	if is.settings, err = settingsFor(s.Unit, s.Flags); err != nil {
 		return is, &ExitError{ExitNamespace, err}
 	}
+	// Whoever committed may have been killed before it came to these.
+	s.warnOf(overcome(s.lock, is.memory, is.record, false))
+	s.warnOf(s.lock.Complete(&is.record.Current, is.settings.KeepGenerations))
 	is.hierarchies = is.settings.Hierarchies
 	if err := s.forbidden(is.settings); err != nil {
 		return is, &ExitError{ExitNamespace, err}
@@ -455,6 +455,11 @@ func (s *start) record(is *situation, m *made) steps.Step[struct{}] {
 			_ = s.lock.Remove()
 		} else {
 			_ = s.lock.Save(is.record)
+			if p := is.record.Pending; p != nil {
+				begun := *is.record
+				begun.Current = *p
+				_ = s.lock.Begin(&begun)
+			}
 		}
 		return nil
 	}
@@ -467,13 +472,16 @@ func (s *start) record(is *situation, m *made) steps.Step[struct{}] {
 		if err := s.lock.Save(r); err != nil {
 			return struct{}{}, err
 		}
+		if is.record.Pending != nil { // what a reload began in the place of the service before this one
+			if err := s.lock.Abort(); err != nil {
+				s.warn(err.Error()) // the next reload puts it in order
+			}
+		}
 		w := s.lock.AddHistory(r.Current, is.settings.KeepGenerations)
 		if w == nil {
 			w = overcome(s.lock, is.memory, r, false)
 		}
-		if w != nil {
-			s.warn(w.Error())
-		}
+		s.warnOf(w)
 		s.shown = true
 		return struct{}{}, nil
 	}}
@@ -576,6 +584,12 @@ func lookPath(name string) (string, error) {
 		return "", err
 	}
 	return path, nil
+}
+
+func (s *start) warnOf(w *state.Warning) {
+	if w != nil {
+		s.warn(w.Error())
+	}
 }
 
 func (s *start) warn(texts ...string) {

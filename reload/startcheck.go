@@ -85,9 +85,7 @@ func (s *start) refuse(ctx context.Context, is *situation, m *made, good *state.
 		g.Outcome, g.Why, g.Good = state.OutcomeRefused, why.Error(), false
 		w = s.lock.AddHistory(g, is.settings.KeepGenerations)
 	}
-	if w != nil {
-		s.warn(w.Error())
-	}
+	s.warnOf(w)
 }
 
 // maxFallBack bounds how many earlier sets a start tries to have.

@@ -68,7 +68,11 @@ func (t *transaction) find(s *subject, is *situation) steps.Step[*target] {
 		}
 		t.run.Own(found)
 		if found.fresh {
-			// Started anew since: what the record says of a generation is over.
+			// Started anew since: what the record says of a generation is over. Whoever
+			// committed it may have been killed before it came to its line of history.
+			if t.lock != nil {
+				t.warn(t.lock.Complete(&is.record.Current, is.settings.KeepGenerations))
+			}
 			is.record.Current, is.record.Pending = state.Generation{}, nil
 		}
 		is.hierarchies, err = hierarchiesOf(is.settings, is.record.Current)
@@ -446,8 +450,9 @@ func (t *transaction) commit(is *situation, m *made, todo todo) steps.Step[state
 		t.res.Generation, t.res.Exchanged = g, true
 		if todo == exchange {
 			t.addHistory(g)
-			t.warn(overcome(t.lock, is.memory, m.record, t.Force))
 		}
+		// Also of a generation that is put back: a rollback that was killed holds it.
+		t.warn(overcome(t.lock, is.memory, m.record, t.Force && todo == exchange))
 		return g, nil
 	}}
 }
