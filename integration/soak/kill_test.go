@@ -45,6 +45,9 @@ func (w *world) term() {
 func (w *world) interrupt(s *service, verb string, signal syscall.Signal) {
 	before, after := s.clone(), s.clone()
 	predict(after, verb, nil)
+	if s.interrupted {
+		after.settle()
+	}
 	if tried, ok := s.tried(verb); ok {
 		s.maybe(tried)
 	}

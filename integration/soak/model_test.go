@@ -41,8 +41,13 @@ func (m *model) clone() *model {
 func (m *model) current() set { return m.committed[len(m.committed)-1] }
 
 func (m *model) same(o *model) bool {
-	return slices.Equal(m.current(), o.current()) && maps.Equal(m.refused, o.refused) && maps.Equal(m.holds, o.holds)
+	return slices.EqualFunc(m.lasting(), o.lasting(), func(a, b set) bool { return slices.Equal(a, b) }) &&
+		maps.Equal(m.refused, o.refused) && maps.Equal(m.holds, o.holds)
 }
+
+// lasting are the committed generations but for one: where a reload was killed between its commit and its line of
+// history, the file has one more that can be gone back to, until somebody adds the line.
+func (m *model) lasting() []set { return m.committed[max(0, len(m.committed)-keep):] }
 
 // wanted is what a reload picks: of each shelf the newest that is neither refused nor held.
 func (m *model) wanted(force bool) (set, bool) {
@@ -148,6 +153,24 @@ func (m *model) rollback() (code int) {
 		}
 	}
 	return done
+}
+
+// start is what a start must come to with a sound set.
+func (m *model) start(want set) {
+	m.committed = append(m.committed, want)
+	m.committed = m.committed[max(0, len(m.committed)-keep):]
+	m.settle()
+}
+
+// settle forgets the holds of what is live, and of what something newer is live of. That is for the current generation
+// that was put back after a kill: a rollback holds what it is to leave before it leaves it, so that the next reload goes
+// on with it; where that cannot, the rollback is over, and what is live again is held no more.
+func (m *model) settle() {
+	for i, v := range m.current() {
+		if m.holds[i].above < v {
+			delete(m.holds, i)
+		}
+	}
 }
 
 // there tells whether a set can still be had.
