@@ -1,6 +1,7 @@
 package reload
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"syscall"
@@ -98,6 +99,31 @@ func TestKilledTakingBack(t *testing.T) {
 			b.whole()
 			b.wantHeld(0, false)
 		})
+	}
+}
+
+// TestToldAfterKill kills a reload that was taken back, before the service was told so.
+// Where the next one fails, the service is told all the same.
+func TestToldAfterKill(t *testing.T) {
+	b := newBed(t)
+	applied := b.dir + "/applied"
+	b.write("ReloadCommand=/bin/sh -c 'cat /etc/extexec-test >>"+applied+"'", `ReloadVerify=/bin/sh -c 'read v </etc/extexec-test; test "$v" != 2'`)
+	b.start()
+	b.install("2")
+	cmd := child{Name: "bed", Dirs: b.dirs, Point: "before undo apply", Limits: nsmount.Probe()}.command(b.t)
+	if err := cmd.Run(); cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("the reload was not killed: %v", err)
+	}
+	b.want("1")
+	b.extension("conf", "3", map[string]string{"etc/no-release": ""})
+	var f *Failure
+	if _, err := b.reload(Options{}); !errors.As(err, &f) || f.Left != Unchanged {
+		t.Errorf("error %v, want one that has changed nothing", err)
+	}
+	b.want("1")
+	b.whole()
+	if text, err := os.ReadFile(applied); err != nil || string(text) != "21" {
+		t.Errorf("the service was told %q, %v", text, err)
 	}
 }
 

@@ -281,9 +281,10 @@ func (t *transaction) restore(ctx context.Context, is *situation, running *targe
 		return err
 	}
 	if !look.Interrupted() && shows(look, is.record.Current) {
-		// It is live: the interrupted reload had not come to its exchange.
+		// It is live: the interrupted reload had not come to its exchange, or had made
+		// that undone, and perhaps not told the service so.
 		restored = false
-		if err := t.lock.Abort(); err != nil {
+		if err := errors.Join(t.applyAgain(running, is)(ctx), t.lock.Abort()); err != nil {
 			return err
 		}
 		is.record.Pending = nil
