@@ -35,8 +35,8 @@ func (o *Opened) openImage(ctx context.Context, opt OpenOptions) error {
 	i, err := image.Open(ctx, f, o.Path, opt.image(o.Picked))
 	if err != nil {
 		// What is wrong with another image says nothing of the one that was picked.
-		if now, ierr := identify(f, o.Path, settings.Image); ierr == nil && now.identity != o.Identity {
-			err = fmt.Errorf("%w: %w", errReplaced, err)
+		if now, ierr := identify(f, o.Path, settings.Image); ierr == nil && now.unread == nil && now.identity != o.Identity {
+			err = fmt.Errorf("%w: %w", o.other(), err)
 		}
 		return err
 	}
@@ -54,9 +54,17 @@ func (o *Opened) openImage(ctx context.Context, opt OpenOptions) error {
 func (p *Picked) still(f *os.File, root []byte) error {
 	now, err := identifyImage(f, root)
 	if err == nil && now.identity != p.Identity {
-		err = errReplaced
+		err = p.other()
 	}
 	return err
+}
+
+// other says why an image is not what was picked.
+func (p *Picked) other() error {
+	if p.Unread != nil {
+		return fmt.Errorf("it could not be read when it was picked: try again: %w", p.Unread)
+	}
+	return errReplaced
 }
 
 func openFile(path string) (*os.File, error) {
@@ -102,21 +110,19 @@ func judge(p *Picked, o OpenOptions) error {
 func Corrupted(device string) bool { return device != "" && image.Corrupted(device) }
 
 // rootHash gives the root hash of an image, nil where it has none. What is wrong with
-// it, opening it says.
-func rootHash(f *os.File, path string) ([]byte, error) {
+// it, opening it says; an error is one of the system's, and nobody knows then.
+func rootHash(f *os.File, path string) (root []byte, err error) {
 	// f may be an O_PATH descriptor.
 	g, err := openFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-	if err == nil {
-		defer g.Close()
-		var root []byte
-		if root, err = image.RootHash(g, path, stems(path)); err == nil {
-			return root, nil
-		}
-	}
-	if vpick.Shortage(err) {
+	if err != nil {
 		return nil, err
 	}
-	return nil, nil
+	defer g.Close()
+	root, err = image.RootHash(g, path, stems(path))
+	if errno := unix.Errno(0); errors.As(err, &errno) {
+		return nil, err
+	}
+	return root, nil
 }
 
 // stems are what the names of files beside an image begin with: root hash,

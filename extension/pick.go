@@ -48,6 +48,10 @@ type Picked struct {
 	// modification. A rename is a change, too.
 	Changed string
 
+	// Unread is why nobody knows whether an image has a root hash: something could not be
+	// read. Its identity is that of one without, then.
+	Unread error
+
 	// Entry is the entry of a versioned directory that it is; nil for one that is
 	// in none.
 	Entry *vdir.Version
@@ -103,6 +107,7 @@ func Pick(ref settings.Ref, o PickOptions) (*Picked, error) {
 	picked := &Picked{
 		Ref: ref, Kind: ref.Kind, Path: c.Path, Name: filepath.Base(c.Path), Version: c.Version, Arch: c.Arch,
 		Identity: p.seen[c.Path].identity, Changed: p.seen[c.Path].changed,
+		Unread:   p.seen[c.Path].unread,
 		Warnings: append(p.warnings, result.Warnings...), file: p.seen[c.Path].inode,
 	}
 	if ref.Kind == settings.Image {
@@ -175,6 +180,7 @@ type picker struct {
 type pinned struct {
 	identity, changed string
 	inode             inode
+	unread            error
 }
 
 // inode tells one file from another while both exist.
@@ -234,11 +240,13 @@ func identify(f *os.File, path string, k settings.Kind) (pinned, error) {
 	}
 	// Whether it has the root hash that it claims is seen when it is opened, which
 	// never happens without: a false claim leaves what is there.
-	root, err := rootHash(f, path)
-	if err != nil {
-		return pinned{}, err
+	root, unread := rootHash(f, path)
+	if vpick.Shortage(unread) {
+		return pinned{}, unread
 	}
-	return identifyImage(f, root)
+	found, err := identifyImage(f, root)
+	found.unread = unread
+	return found, err
 }
 
 func pin(f *os.File) (st unix.Statx_t, found pinned, err error) {

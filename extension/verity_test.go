@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/extexec/extexec/image/policy"
 	"github.com/extexec/extexec/image/verity"
@@ -157,4 +160,57 @@ func TestVerityIdentity(t *testing.T) {
 	if _, err := Open(context.Background(), p, options); err == nil || !strings.Contains(err.Error(), "the data does not have the root hash") {
 		t.Errorf("changed: %v", err)
 	}
+}
+
+// TestUnread: an image that cannot be read is not one that was replaced, whenever that is.
+func TestUnread(t *testing.T) {
+	nsmounttest.Root(t)
+	top := t.TempDir()
+	write(t, top, map[string]string{"tree/" + sysextFile + "web": "ID=debian\nVERSION_ID=13\n", "tree/usr/bin/web": "x", "disk/": "", "on/": ""})
+	build(t, "mksquashfs", top+"/tree", top+"/disk/web.raw", "-quiet", "-no-progress")
+	identity := protect(t, top+"/disk/web.raw", top+"/disk/web")
+	build(t, "mkfs.ext4", "-q", "-d", top+"/disk", top+"/disk.img", "4M")
+	whole, err := os.ReadFile(top + "/disk.img")
+	must(t, err)
+	device, err := exec.CommandContext(t.Context(), "losetup", "--find", "--show", top+"/disk.img").Output()
+	must(t, err)
+	t.Cleanup(func() { build(t, "losetup", "--detach", strings.TrimSpace(string(device))) })
+	must(t, nsmounttest.Mount(strings.TrimSpace(string(device)), top+"/on", "ext4", unix.MS_RDONLY))
+	t.Cleanup(func() { nsmounttest.Unmount(t, top+"/on") })
+
+	path := top + "/on/web.raw"
+	forget := func() { // what was read of the file
+		f, err := os.Open(path)
+		must(t, err)
+		must(t, errors.Join(unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close()))
+	}
+	breaks := func() { must(t, os.Truncate(top+"/disk.img", 0)); forget() }
+	mends := func() { must(t, os.WriteFile(top+"/disk.img", whole, 0o600)) }
+	options := debian()
+	options.VerifiedCopyMax = 1 << 20
+	fails := func(when, says string, err error) {
+		t.Helper()
+		if !errors.Is(err, unix.EIO) || errors.Is(err, errReplaced) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+
+	p := pick(t, imageRef(path))
+	if p.Identity != identity || p.Unread != nil {
+		t.Fatalf("it is %q, %v", p.Identity, p.Unread)
+	}
+	breaks()
+	_, err = Open(context.Background(), p, options)
+	fails("opened", "open image", err)
+	fails("judged", "open image", Judge(p, options))
+
+	p = pick(t, imageRef(path))
+	fails("picked", "", p.Unread)
+	_, err = Open(context.Background(), p, options)
+	fails("picked and opened", "open image", err)
+	mends()
+	const before = "it could not be read when it was picked: try again"
+	_, err = Open(context.Background(), p, options)
+	fails("picked", before, err)
+	fails("picked, judged later", before, Judge(p, options))
 }

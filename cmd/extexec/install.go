@@ -201,7 +201,9 @@ func (i *installer) whole(ctx context.Context, source, into string) (*vdir.Part,
 	}
 	after, err := extension.Pick(ref, extension.PickOptions{})
 	if err == nil && after.Identity != before.Identity {
-		err = errors.New("it changed while it was copied: try again when it is complete")
+		if err = errors.Join(before.Unread, after.Unread); err == nil {
+			err = errors.New("it changed while it was copied: try again when it is complete")
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, part.Remove())
