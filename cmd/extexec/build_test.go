@@ -115,6 +115,7 @@ func TestBuildRefuses(t *testing.T) {
 		{[]string{source, "-o", raw, "--level", "1"}, exitUsage, "--level goes with --id"},
 		{[]string{source, "-o", raw, "--arch", "amd64"}, exitUsage, "no architecture"},
 		{[]string{source, "-o", raw, "--class", "both"}, exitUsage, "neither sysext nor confext"},
+		{[]string{source, "-o", raw, "--seed", "x"}, exitUsage, "is no UUID"},
 		{[]string{source, "-o", raw, "--partition", "home"}, exitUsage, "neither root nor usr"},
 		{[]string{source, "-o", raw, "--partition", "usr", "--format", "erofs"}, exitUsage, "is for --format=ddi"},
 
@@ -127,7 +128,6 @@ func TestBuildRefuses(t *testing.T) {
 		{[]string{source, "-o", raw, "--class", "confext"}, exitFailed, "no release file of a confext"},
 		{[]string{source, "-o", raw, "--arch", "x86-64"}, exitFailed, `has ARCHITECTURE="arm64", and --arch is "x86-64"`},
 		{[]string{source, "-o", raw, "--partition", "usr"}, exitFailed, `it has "opt"`},
-		{[]string{source, "-o", raw, "--seed", "x"}, exitFailed, "is no UUID"},
 		{[]string{source, "-o", raw, "--key", key1, "--certificate", cert2}, exitFailed, "not that of the certificate"},
 		{[]string{source, "-o", raw, "--key", cert1, "--certificate", cert1}, exitFailed, "without a password"},
 		{[]string{source, "-o", raw, "--key", "/nonexistent", "--certificate", cert1}, exitFailed, "no such file"},
