@@ -14,9 +14,9 @@ import (
 
 const (
 	loopControl = "/dev/loop-control"
-	// loopWait is how long others may be faster each time. Of many reloads at once on a
-	// busy machine, some lose a hundred times in a row.
-	loopWait = 3 * time.Second
+	// loopWait is how long others may be faster, of whom there can be hundreds on a machine that is
+	// busy already: less than a reload may take.
+	loopWait = 20 * time.Second
 )
 
 // errLoopTaken says that someone else was faster.
@@ -30,7 +30,9 @@ func attachLoop(image *os.File, offset, size int64, sectorSize uint32) (*os.File
 		return nil, noLoop(err)
 	}
 	defer control.Close()
-	for begin := time.Now(); ; {
+	begin := time.Now()
+	lockLoops(control, loopWait)
+	for {
 		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
 			return nil, noLoop(&fs.PathError{Op: "find free device", Path: loopControl, Err: err})
@@ -42,8 +44,23 @@ func attachLoop(image *os.File, offset, size int64, sectorSize uint32) (*os.File
 		if time.Since(begin) > loopWait {
 			return nil, fmt.Errorf("no loop device to be had in %s: %w each time: try again when fewer images are mounted at once", loopWait, err)
 		}
-		// Between asking and taking another may have taken it; several who do this at once get out of step.
-		time.Sleep(rand.N(5 * time.Millisecond))
+		time.Sleep(rand.N(loopPause))
+	}
+}
+
+// loopPause is how long is paused at most; several who do this at once get out of step.
+const loopPause = 5 * time.Millisecond
+
+// lockLoops keeps others from taking a free device between asking for it and taking it, until the file is closed: of
+// two hundred who do that at once, each but one would come too late, time and again. systemd locks that file for the
+// same purpose (loop_device_make_internal of its loop-util.c); who does not, or holds it for longer than wait, is met by
+// trying again.
+func lockLoops(control *os.File, wait time.Duration) (locked bool) {
+	for begin := time.Now(); ; time.Sleep(rand.N(loopPause)) {
+		err := unix.Flock(int(control.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Since(begin) >= wait {
+			return err == nil
+		}
 	}
 }
 
