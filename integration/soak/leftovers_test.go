@@ -142,13 +142,15 @@ func lost(services []*service) (left []string) {
 		if n := s.countMounts(); n != s.mounts {
 			left = append(left, fmt.Sprintf("%s: %d mounts, had %d", s.name, n, s.mounts))
 		}
-		// A control connection may just be being closed.
-		for end := time.Now().Add(5 * time.Second); s.countFDs() != s.fds; time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				left = append(left, fmt.Sprintf("%s: %d descriptors, had %d", s.name, s.countFDs(), s.fds))
-				break
-			}
+		// A control connection may just be being closed, and may have been when they were counted first.
+		n := s.countFDs()
+		for end := time.Now().Add(20 * time.Second); n > s.fds && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			n = s.countFDs()
 		}
+		if n > s.fds {
+			left = append(left, fmt.Sprintf("%s: %d descriptors, had %d", s.name, n, s.fds))
+		}
+		s.fds = min(n, s.fds)
 		f, err := os.Open(filepath.Join(s.p.state(), "record", s.name, "lock"))
 		if err != nil {
 			left = append(left, err.Error())
