@@ -17,7 +17,7 @@ func (m *Manager) Active(ctx context.Context, unit string) (bool, error) {
 		states := []string{"active", "activating", "reloading", "deactivating"}
 		found, err := m.conn.ListUnitsByPatternsContext(ctx, states, []string{literal(before) + "@*." + literal(after)})
 		if err != nil {
-			return false, fmt.Errorf("ask systemd for the instances of %q: %w", unit, plain(err))
+			return false, fmt.Errorf("ask systemd for the instances of %q: %w", unit, plain(ctx, err))
 		}
 		return len(found) > 0, nil
 	}
@@ -43,7 +43,7 @@ func literal(s string) string {
 func (m *Manager) FileState(ctx context.Context, unit string) (string, error) {
 	found, err := m.conn.ListUnitFilesByPatternsContext(ctx, nil, []string{literal(unit)})
 	if err != nil {
-		return "", fmt.Errorf("ask systemd for the unit file %q: %w", unit, plain(err))
+		return "", fmt.Errorf("ask systemd for the unit file %q: %w", unit, plain(ctx, err))
 	}
 	for _, f := range found {
 		if strings.HasSuffix(f.Path, "/"+unit) {
@@ -57,7 +57,7 @@ func (m *Manager) FileState(ctx context.Context, unit string) (string, error) {
 // until the next boot.
 func (m *Manager) EnableFiles(ctx context.Context, units []string, runtime bool) error {
 	if _, _, err := m.conn.EnableUnitFilesContext(ctx, units, runtime, false); err != nil {
-		return fmt.Errorf("enable %s: %w", strings.Join(units, ", "), plain(err))
+		return fmt.Errorf("enable %s: %w", strings.Join(units, ", "), plain(ctx, err))
 	}
 	return nil
 }
@@ -65,7 +65,7 @@ func (m *Manager) EnableFiles(ctx context.Context, units []string, runtime bool)
 // DisableFiles removes all links to the units.
 func (m *Manager) DisableFiles(ctx context.Context, units []string, runtime bool) error {
 	if _, err := m.conn.DisableUnitFilesContext(ctx, units, runtime); err != nil {
-		return fmt.Errorf("disable %s: %w", strings.Join(units, ", "), plain(err))
+		return fmt.Errorf("disable %s: %w", strings.Join(units, ", "), plain(ctx, err))
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func (m *Manager) DisableFiles(ctx context.Context, units []string, runtime bool
 // --what=all). That there are none is no error.
 func (m *Manager) Clean(ctx context.Context, unit string) error {
 	if err := m.queueClean(ctx, unit); err != nil {
-		return fmt.Errorf("clean unit %q: %w", unit, plain(err))
+		return fmt.Errorf("clean unit %q: %w", unit, plain(ctx, err))
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -94,7 +94,7 @@ func (m *Manager) Clean(ctx context.Context, unit string) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("clean unit %q: %w: it goes on", unit, ctx.Err())
+			return fmt.Errorf("clean unit %q: %w: it goes on", unit, context.Cause(ctx))
 		}
 	}
 }

@@ -45,7 +45,7 @@ func (m *Manager) Reload(ctx context.Context, unit string) error {
 // DaemonReload makes systemd read all unit files again and waits until it has.
 func (m *Manager) DaemonReload(ctx context.Context) error {
 	if err := m.conn.ReloadContext(ctx); err != nil {
-		return fmt.Errorf("make systemd read the unit files again: %w", err)
+		return fmt.Errorf("make systemd read the unit files again: %w", plain(ctx, err))
 	}
 	return nil
 }
@@ -55,7 +55,7 @@ func (m *Manager) DaemonReload(ctx context.Context) error {
 func (m *Manager) Enable(ctx context.Context, unit string) (changed bool, err error) {
 	_, changes, err := m.conn.EnableUnitFilesContext(ctx, []string{unit}, false, false)
 	if err != nil {
-		return false, fmt.Errorf("enable unit %q: %w", unit, plain(err))
+		return false, fmt.Errorf("enable unit %q: %w", unit, plain(ctx, err))
 	}
 	return len(changes) > 0, nil
 }
@@ -63,7 +63,7 @@ func (m *Manager) Enable(ctx context.Context, unit string) (changed bool, err er
 // Disable takes back what Enable did.
 func (m *Manager) Disable(ctx context.Context, unit string) error {
 	if _, err := m.conn.DisableUnitFilesContext(ctx, []string{unit}, false); err != nil {
-		return fmt.Errorf("disable unit %q: %w", unit, plain(err))
+		return fmt.Errorf("disable unit %q: %w", unit, plain(ctx, err))
 	}
 	return nil
 }
@@ -80,7 +80,7 @@ func (m *Manager) jobIn(ctx context.Context, mode, verb, unit string, call jobCa
 	// needs: the channel must have room for it, also when nobody waits any more.
 	done := make(chan string, 1)
 	if _, err := call(ctx, unit, mode, done); err != nil {
-		return fmt.Errorf("%s unit %q: %w", verb, unit, plain(err))
+		return fmt.Errorf("%s unit %q: %w", verb, unit, plain(ctx, err))
 	}
 	select {
 	case result := <-done:
@@ -89,6 +89,6 @@ func (m *Manager) jobIn(ctx context.Context, mode, verb, unit string, call jobCa
 		}
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%s unit %q: %w: the job goes on, see systemctl list-jobs", verb, unit, ctx.Err())
+		return fmt.Errorf("%s unit %q: %w: the job goes on, see systemctl list-jobs", verb, unit, context.Cause(ctx))
 	}
 }

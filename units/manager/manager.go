@@ -37,8 +37,8 @@ func Connect(ctx context.Context) (*Manager, error) {
 	}
 	if err != nil {
 		stop()
-		if cause := ctx.Err(); cause != nil {
-			return nil, fmt.Errorf("connect to systemd: %w", cause)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("connect to systemd: %w", context.Cause(ctx))
 		}
 		return nil, fmt.Errorf("connect to systemd: %w: %w%s", ErrNoManager, err, hint())
 	}
@@ -81,7 +81,7 @@ type Unit struct {
 func (m *Manager) Unit(ctx context.Context, name string) (Unit, error) {
 	p, err := m.conn.GetAllPropertiesContext(ctx, name)
 	if err != nil {
-		return Unit{}, fmt.Errorf("ask systemd for unit %q: %w", name, plain(err))
+		return Unit{}, fmt.Errorf("ask systemd for unit %q: %w", name, plain(ctx, err))
 	}
 	u := Unit{
 		Name:         text(p, "Id"),
@@ -131,7 +131,7 @@ func (m *Manager) UnitOf(ctx context.Context, pid int) (string, error) {
 	}
 	name, err := m.conn.GetUnitNameByPID(ctx, uint32(pid))
 	if err != nil {
-		return "", fmt.Errorf("ask systemd for the unit of process %d: %w", pid, plain(err))
+		return "", fmt.Errorf("ask systemd for the unit of process %d: %w", pid, plain(ctx, err))
 	}
 	return name, nil
 }
@@ -142,14 +142,18 @@ func (m *Manager) UnitOf(ctx context.Context, pid int) (string, error) {
 func (m *Manager) ActiveState(ctx context.Context, name string) (string, error) {
 	p, err := m.conn.GetUnitPropertyContext(ctx, name, "ActiveState")
 	if err != nil {
-		return "", fmt.Errorf("ask systemd for the state of unit %q: %w", name, plain(err))
+		return "", fmt.Errorf("ask systemd for the state of unit %q: %w", name, plain(ctx, err))
 	}
 	state, _ := p.Value.Value().(string)
 	return state, nil
 }
 
-// plain takes the names of D-Bus errors that a caller may act on.
-func plain(err error) error {
+// plain takes the names of D-Bus errors that a caller may act on, and the cause of the
+// context's end, such as a signal.
+func plain(ctx context.Context, err error) error {
+	if over := ctx.Err(); over != nil && errors.Is(err, over) {
+		return context.Cause(ctx)
+	}
 	var e dbus.Error
 	if !errors.As(err, &e) {
 		return err

@@ -18,9 +18,10 @@ func TestConnectNowhere(t *testing.T) {
 	if m, err := manager.Connect(t.Context()); !errors.Is(err, manager.ErrNoManager) {
 		t.Errorf("connected to %v, %v", m, err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if m, err := manager.Connect(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("connected to %v, %v", m, err)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	told := errors.New("told to end")
+	cancel(told)
+	if m, err := manager.Connect(ctx); !errors.Is(err, told) {
+		t.Errorf("connected to %v, %v; want %v", m, err, told)
 	}
 }

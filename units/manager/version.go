@@ -31,7 +31,7 @@ func (m *Manager) Version(ctx context.Context) (int, error) {
 		v, a.err = parseVersion(a.text)
 	}
 	if a.err != nil {
-		return 0, fmt.Errorf("ask systemd for its version: %w", plain(a.err))
+		return 0, fmt.Errorf("ask systemd for its version: %w", plain(ctx, a.err))
 	}
 	return v, nil
 }
