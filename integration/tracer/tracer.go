@@ -307,7 +307,7 @@ func peekString(tid int, at uint64) string {
 
 // ofRuntime says that the call is one of the Go runtime's own.
 func ofRuntime(c Call) bool {
-	return strings.HasPrefix(c.Path, "/sys/") || strings.HasPrefix(c.File, "/sys/fs/cgroup/") ||
+	return strings.HasPrefix(c.Path, "/sys/") || strings.HasPrefix(c.File, "/sys/fs/cgroup/") || strings.HasPrefix(c.File, "/sys/kernel/mm/") ||
 		strings.HasPrefix(c.Path, "/proc/self/cgroup") || strings.HasSuffix(c.File, "/cgroup") || c.Path == "/proc/self/mountinfo" ||
 		strings.Contains(c.File, "[eventfd]")
 }
