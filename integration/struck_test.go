@@ -93,7 +93,10 @@ func (v *struckVerb) strikeAll() {
 	step := max(1, len(clean.Calls)/strikes(v.t))
 	for i, at := 0, 1; at <= len(clean.Calls); i, at = i+1, at+step {
 		with := []tracer.Strike{{Signal: syscall.SIGKILL}}
-		if f := clean.Calls[at-1].Failures(); len(f) > 0 {
+		switch f := clean.Calls[at-1].Failures(); {
+		case step == 1:
+			with = append(append(with, tracer.Strike{Signal: syscall.SIGTERM}), f...)
+		case len(f) > 0:
 			with = append(with, f[i%len(f)])
 		}
 		for _, s := range with {
