@@ -190,11 +190,7 @@ func (s *shelf) judge(with tracer.Strike, e *tracer.Ending) (wrong []string) {
 		wrong = append(wrong, fmt.Sprintf("version %d is picked, %v", version, err))
 	}
 	if e.State.Signaled() {
-		early := with.Signal == syscall.SIGTERM && with.At <= 3 // before the program has looked for signals
-		if e.State.Signal() != with.Signal || with.Signal != syscall.SIGKILL && !early {
-			wrong = append(wrong, "it died of "+e.State.Signal().String())
-		}
-		return wrong
+		return append(wrong, died(e, with)...)
 	}
 	want := s.version - 1
 	switch code := e.State.ExitStatus(); code {

@@ -132,6 +132,12 @@ func TestPortableIsKilled(t *testing.T) {
 	strikePortable(t, 12, func(tracer.Call) []tracer.Strike { return []tracer.Strike{{Signal: syscall.SIGKILL}} })
 }
 
+// TestPortableIsToldToEnd sends SIGTERM as it makes a system call: what it has begun it
+// takes back, or brings to its end.
+func TestPortableIsToldToEnd(t *testing.T) {
+	strikePortable(t, 6, func(tracer.Call) []tracer.Strike { return []tracer.Strike{{Signal: syscall.SIGTERM}} })
+}
+
 // TestPortableFails makes a system call fail with what can come of it. All is as it was
 // before, or, with exit code 0, as it should be.
 func TestPortableFails(t *testing.T) { strikePortable(t, 25, tracer.Call.Failures) }
@@ -169,6 +175,7 @@ func (s *stall) judge(hit tracer.Strike, e *tracer.Ending, before, after picture
 	}
 	switch {
 	case e.State.Signaled():
+		wrong = append(wrong, died(e, hit)...)
 		units := withoutStages(now.units)
 		if cmp.Diff(before.units, units) != "" && cmp.Diff(after.units, units) != "" {
 			wrong = append(wrong, "there are neither the old units nor the new ones:\n"+cmp.Diff(before.units, units))

@@ -135,11 +135,7 @@ func (b *bed) judge(s tracer.Strike, e *tracer.Ending) (wrong []string) {
 		wrong = append(append(wrong, b.clean()...), e.Left...)
 	}
 	if e.State.Signaled() {
-		early := s.Signal == syscall.SIGTERM && s.At <= 3 // before the program has looked for signals
-		if e.State.Signal() != s.Signal || s.Signal != syscall.SIGKILL && !early {
-			wrong = append(wrong, "it died of "+e.State.Signal().String())
-		}
-		return wrong
+		return append(wrong, died(e, s)...)
 	}
 	wrong = append(wrong, b.leftovers()...)
 	want := "old"
@@ -156,6 +152,16 @@ func (b *bed) judge(s tracer.Strike, e *tracer.Ending) (wrong []string) {
 	}
 	if slices.ContainsFunc(which, func(v string) bool { return v != want }) {
 		wrong = append(wrong, fmt.Sprintf("exit code %d, and the service sees %v", e.State.ExitStatus(), which))
+	}
+	return wrong
+}
+
+// died looks at what killed a program: nothing but SIGKILL does, once it has looked for
+// signals.
+func died(e *tracer.Ending, s tracer.Strike) (wrong []string) {
+	early := s.Signal == syscall.SIGTERM && s.At <= 3
+	if e.State.Signal() != s.Signal || s.Signal != syscall.SIGKILL && !early {
+		wrong = append(wrong, "it died of "+e.State.Signal().String())
 	}
 	return wrong
 }
