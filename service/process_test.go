@@ -35,7 +35,7 @@ func needRoot(t *testing.T) {
 // A fixture is a process that waits until the test ends.
 type fixture struct {
 	*Process
-	stdin io.Closer
+	stdin io.WriteCloser
 	cmd   *exec.Cmd
 }
 

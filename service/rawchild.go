@@ -157,8 +157,7 @@ type becoming struct {
 	procs      []uintptr // cgroup.procs files of version 1
 	namespaces []rawNamespace
 	userNS     int
-	root       int     // O_PATH of the root
-	rootPath   uintptr // path of the root in the namespace, where root is -1
+	root       int // O_PATH of the root
 	session    bool
 	nofile     [2]uint64 // struct rlimit64
 	umask      uint32
@@ -212,9 +211,8 @@ func (l *callList) capset(step rawStep, effective, permitted, inheritable creden
 //   - the capabilities come after it, for joining it sets them all; those of the
 //     service are meant in it.
 //
-// As a user that is not root here, and until execve, nobody but root may trace
-// the child (PR_SET_DUMPABLE in prctl(2)): the service cannot reach our
-// descriptors.
+// Until execve nobody but root with CAP_SYS_PTRACE may trace the child: the service,
+// whose ids and capabilities it comes to have, cannot reach our descriptors.
 func (b *becoming) list(pins *runtime.Pinner) []rawCall {
 	pins.Pin(b)
 	l := &callList{pins: pins}
@@ -226,6 +224,9 @@ func (b *becoming) list(pins *runtime.Pinner) []rawCall {
 }
 
 func (b *becoming) join(l *callList) {
+	// Of the child's own memory; execve gives it back. A change of ids would do it, too,
+	// but to stay root is none.
+	l.add(stepStart, expectSuccess, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	for _, fd := range b.procs {
 		l.add(stepCgroup, expectSuccess, unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&zero)), 1)
 	}
@@ -236,14 +237,10 @@ func (b *becoming) join(l *callList) {
 		l.add(stepNamespace, expectSuccess, unix.SYS_SETNS, n.fd, n.kind)
 		l.calls[len(l.calls)-1].kind = int32(n.kind)
 	}
-	switch {
-	case b.root >= 0:
-		l.add(stepRoot, expectSuccess, unix.SYS_FCHDIR, uintptr(b.root))
-	case b.rootPath != 0:
-		l.add(stepRoot, expectSuccess, unix.SYS_CHDIR, b.rootPath)
-	default:
+	if b.root < 0 {
 		return // where setns(2) has put us
 	}
+	l.add(stepRoot, expectSuccess, unix.SYS_FCHDIR, uintptr(b.root))
 	l.add(stepRoot, expectSuccess, unix.SYS_CHROOT, uintptr(unsafe.Pointer(&dotPath)))
 	l.add(stepRoot, expectSuccess, unix.SYS_CHDIR, uintptr(unsafe.Pointer(&slashPath)))
 }

@@ -152,7 +152,7 @@ func Run(ctx context.Context, in Place, c Command) (Result, error) {
 }
 
 func run(ctx context.Context, in Place, c Command) (Result, error) {
-	s, err := prepare(in, c)
+	s, err := prepare(ctx, in, c)
 	if err != nil {
 		return Result{}, startError(in, c, err)
 	}

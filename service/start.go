@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"unsafe"
 
+	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/service/credential"
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +21,8 @@ type setup struct {
 	files []*os.File // open until the child has ended
 	once  []*os.File // open until it has been started
 	pins  runtime.Pinner
+
+	userNS identity // the place's user namespace, as it was when we joined it
 
 	status *os.File // what the child tells
 	output *os.File // what the command writes; nil where nothing is captured
@@ -50,8 +54,8 @@ func (s *setup) lend(f *os.File) uintptr {
 
 // prepare looks at the place and opens all that the child needs of it. It runs
 // on the thread that the child will be made from.
-func prepare(in Place, c Command) (*setup, error) {
-	s := &setup{limit: c.OutputLimit, what: &becoming{root: -1, userNS: -1}}
+func prepare(ctx context.Context, in Place, c Command) (*setup, error) {
+	s := &setup{limit: c.OutputLimit, what: &becoming{userNS: -1, root: -1}}
 	s.plan.pidNS, s.plan.cgroup = -1, -1
 	if s.limit <= 0 {
 		s.limit = defaultOutputLimit
@@ -60,7 +64,7 @@ func prepare(in Place, c Command) (*setup, error) {
 		func() error { return s.check(in, c) },
 		func() error { return s.handles() },
 		func() error { return s.joinNamespaces(in) },
-		func() error { return s.enterRoot(in) },
+		func() error { return s.enterRoot(ctx, in) },
 		func() error { return s.enterCgroup(in.Process) },
 		func() error { return s.become(in, c) },
 		func() error { return s.stdio(c) },
@@ -117,6 +121,10 @@ func (s *setup) handles() error {
 var joinOrder = []Kind{Time, Net, IPC, UTS, Cgroup, Mount}
 
 func (s *setup) joinNamespaces(in Place) error {
+	var err error
+	if s.userNS, err = in.Process.identify(User); err != nil && !errors.Is(err, unix.ENOENT) {
+		return failed("find the user namespace", exitNamespace, err)
+	}
 	for _, kind := range joinOrder {
 		f, err := s.foreign(in, kind)
 		if err != nil {
@@ -167,8 +175,10 @@ func (s *setup) foreign(in Place, kind Kind) (*os.File, error) {
 }
 
 // enterRoot opens the process's root. The root of one mount namespace means
-// nothing in another: in a copy, it is found again by its path.
-func (s *setup) enterRoot(in Place) error {
+// nothing in another: in a copy, it is found again by its path. The service can put
+// what it likes there meanwhile, so the child, which is still root, must not follow it:
+// a link to /proc/1/root would lead out of the namespace.
+func (s *setup) enterRoot(ctx context.Context, in Place) error {
 	const step = "find the root"
 	if in.Mount == nil {
 		root, err := in.Process.open("root", unix.O_PATH|unix.O_DIRECTORY)
@@ -185,11 +195,22 @@ func (s *setup) enterRoot(in Place) error {
 	if path == "/" {
 		return nil // setns(2) goes to the root of the namespace
 	}
-	s.what.rootPath, err = s.cString(path)
+	root, err := openIn(ctx, in.Mount, path)
 	if err != nil {
 		return failed(step, exitNamespace, err)
 	}
+	s.what.root = int(s.lend(root))
 	return nil
+}
+
+// openIn opens a directory of a mount namespace, and nothing outside of it.
+func openIn(ctx context.Context, mount *os.File, path string) (*os.File, error) {
+	there, err := nsmount.Enter(mount)
+	if err != nil {
+		return nil, err
+	}
+	defer there.Close()
+	return nsmount.Do(ctx, there, func() (*os.File, error) { return nsmount.OpenInRoot(path, unix.O_PATH|unix.O_DIRECTORY) })
 }
 
 // enterCgroup opens the cgroups of the process that this one is not in. With
@@ -227,15 +248,44 @@ func (s *setup) enterCgroup(p *Process) error {
 	return nil
 }
 
+// credentials reads who the process is, in the user namespace that the command will be
+// in. One that goes into a new one has all capabilities there, and in none above it.
+func (s *setup) credentials(p *Process) (credential.Status, error) {
+	status, err := p.Status()
+	if err != nil {
+		return status, err
+	}
+	// It can leave a user namespace, but not come back.
+	now, err := p.identify(User)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return status, nil // a kernel without them
+	case err != nil:
+		return status, err
+	case now != s.userNS:
+		return status, errors.New("it is just going into another user namespace: try again")
+	}
+	return status, nil
+}
+
+// borrowed says that somebody else's rights are those of the program alone: one that is
+// setuid or setgid has been executed, and does only what it was made for.
+func borrowed(c *credential.Credential) bool {
+	return c.UID != 0 && (c.EUID != c.UID || c.SUID != c.UID || c.EGID != c.GID || c.SGID != c.GID)
+}
+
 // become fills in who the command is and what it is executed with.
 func (s *setup) become(in Place, c Command) error {
-	status, err := in.Process.Status()
+	const step = "read the credentials"
+	status, err := s.credentials(in.Process)
 	if err != nil {
-		return failed("read the credentials", exitUser, err)
+		return failed(step, exitUser, err)
 	}
 	who := status.Credential
 	if in.Credential != nil {
 		who = *in.Credential
+	} else if s.what.userNS < 0 && borrowed(&who) {
+		return failed(step, exitUser, errors.New("it executes a setuid or setgid program, whose rights are not the service's: try again when that has ended"))
 	}
 	who.Groups = slices.Clone(who.Groups)
 	s.what.who, s.what.umask = who, status.Umask
