@@ -86,7 +86,7 @@ func systemdVersion(ctx context.Context, given int) (int, error) {
 		return given, nil
 	}
 	if given < 0 {
-		return 0, &exitError{code: exitUsage, err: fmt.Errorf("--systemd-version=%d is no version of systemd: 252, 257, 262, ...", given)}
+		return 0, &exitError{code: exitUsage, err: fmt.Errorf("--systemd-version=%d is no version of systemd: 262 is one", given)}
 	}
 	m, err := manager.Connect(ctx)
 	if err != nil {
