@@ -60,10 +60,20 @@ const stagePrefix = ".extexec-portable-"
 
 // sweep removes what killed calls have left. The lock is held.
 func (h Host) sweep() (err error) {
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
 	for _, runtime := range []bool{false, true} {
 		for _, dir := range []string{filepath.Dir(h.attachedDir(runtime)), h.linkDir(runtime)} {
 			left, bad := filepath.Glob(filepath.Join(dir, stagePrefix+"*"))
-			err = errors.Join(err, bad)
+			kept, worse := filepath.Glob(filepath.Join(dir, keptPrefix+"*"))
+			err = errors.Join(err, bad, worse)
+			for _, p := range kept {
+				if !strings.HasPrefix(filepath.Base(p), keptPrefix+boot+"-") {
+					left = append(left, p)
+				}
+			}
 			for _, p := range left {
 				err = errors.Join(err, os.RemoveAll(p))
 			}

@@ -21,6 +21,8 @@ type shelf struct {
 	mkdir bool     // it is not there
 	put   []Change // symlink or copy; what is there of that name goes
 	gone  []Change // unlink, once no unit needs them
+	// left are the names of copies that go for new ones, and that nobody knows the users of.
+	left []string
 }
 
 // all are the changes as they are shown.
@@ -75,6 +77,16 @@ func (s *shelf) fill(ctx context.Context, dir string) error {
 		}
 	}
 	return nil
+}
+
+// replacesRoots says whether a copy goes that a service may have as its root until then.
+func (s *shelf) replacesRoots() (bool, error) {
+	for _, c := range slices.Concat(s.put, s.gone) {
+		if is, err := lookAt(c.Path); err != nil || is.source != "" && is.dir {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // unmake removes the directory where stage made it.
@@ -208,13 +220,17 @@ func (h Host) place(images []*Image, r Request, leaving Marker, others []Marker,
 		if err != nil {
 			return nil, err
 		}
-		used := is.source != "" && inUse && !named(others, at) // perhaps the root of a service that runs on
+		orphan := is.source != "" && !named(others, at)
+		used := orphan && inUse // perhaps the root of a service that runs on
 		if r.Copy == "mixed" && i.copied() {
 			if used {
 				return nil, fmt.Errorf("copy image %q: units run that may use %q: stop them, or give --now", i.Picked, at)
 			}
 			if err := s.copy(i, at, is, leaving, others); err != nil {
 				return nil, err
+			}
+			if orphan && is.dir && !slices.Contains(leaving, at) { // detached, and its services may run on
+				s.left = append(s.left, filepath.Base(at))
 			}
 			continue
 		}

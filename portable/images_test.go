@@ -3,6 +3,7 @@ package portable_test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -185,10 +186,117 @@ func TestCopyInUse(t *testing.T) {
 	if !has(p.files(), "/etc/portables/web_1/usr/lib/os-release") {
 		t.Error("the copy is gone")
 	}
-	p.asks.active = nil
-	if _, err := p.host.Attach(t.Context(), p.mixed("web_1")); err != nil {
-		t.Errorf("attached over the copy that was left: %v", err)
+	// Under a unit's name that runs, or another one, nobody knows whether the service still does.
+	shelf := p.dir + "/host/etc/portables"
+	root := p.open(shelf + "/web_1")
+	for _, tried := range []struct {
+		do    string
+		fails bool
+	}{{"daemon-reload", true}, {"", false}} {
+		p.asks.fail = tried.do
+		again := p.mixed("web_1")
+		again.Force = true
+		done, err = p.host.Attach(t.Context(), again)
+		if (err != nil) != tried.fails {
+			t.Errorf("attached over the copy that was left: %v", err)
+		}
+		p.reads(root)
 	}
+	if n := len(done.Notes); n != 2 || !strings.Contains(done.Notes[0], "\" stays, since a service that was detached may run from it") {
+		t.Errorf("it says %q", done.Notes)
+	}
+	p.asks.active = nil
+	kept, err := filepath.Glob(shelf + "/.#extexec-kept-*")
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("there is %q, %v", kept, err)
+	}
+	if _, err := p.host.Detach(t.Context(), portable.Request{Base: "web", Extensions: []string{"conf"}}); err != nil {
+		t.Fatal(err)
+	}
+	p.reads(root)
+	// After a boot nobody has it any more.
+	if err := os.Rename(kept[0], shelf+"/.#extexec-kept-0-x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.host.Attach(t.Context(), p.request("web_1")); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := filepath.Glob(shelf + "/.#*"); err != nil || len(left) > 0 {
+		t.Errorf("left is %q, %v", left, err)
+	}
+}
+
+// TestCopyInUseKilled: whenever the program is killed, no later call takes the copy away
+// that a service still runs from, since it was not restarted yet.
+func TestCopyInUseKilled(t *testing.T) {
+	type killed struct{ at string }
+	for _, next := range []string{"web_1", "web_2"} { // the same image, changed, and another one
+		var points []string
+		for n := 0; n == 0 || n <= len(points); n++ {
+			p := newPlace(t)
+			p.base("web_2", "web.service")
+			if _, err := p.host.Attach(t.Context(), p.mixed("web_1")); err != nil {
+				t.Fatal(err)
+			}
+			p.asks.active = []string{"web.service"}
+			root := p.open(p.dir + "/host/etc/portables/web_1")
+			at, seen := "", []string(nil)
+			if n > 0 {
+				at = points[n-1]
+			}
+			p.host.Hook = func(point string) error {
+				if seen = append(seen, point); point == at {
+					panic(killed{at})
+				}
+				return nil
+			}
+			again := p.mixed(next)
+			again.Now = true
+			func() {
+				defer func() {
+					if r := recover(); r != nil && r != (killed{at}) {
+						panic(r)
+					}
+				}()
+				if _, err := p.host.Reattach(t.Context(), again); err != nil {
+					t.Errorf("%s: %v", at, err)
+				}
+			}()
+			if n == 0 {
+				points = seen[:slices.Index(seen, "before restart")+1]
+				continue
+			}
+			p.host.Hook = nil
+			other := portable.Request{Base: p.dir + "/web_2", Prefixes: []string{"other"}}
+			p.base("web_2", "other.service")
+			if _, err := p.host.Attach(t.Context(), other); err != nil {
+				t.Errorf("%s: the next call: %v", at, err)
+			}
+			p.reads(root)
+		}
+	}
+}
+
+// open opens a directory as a service has it that runs from it.
+func (p *place) open(dir string) *os.File {
+	p.t.Helper()
+	f, err := os.Open(dir)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// reads checks that an image is whole for who has it open.
+func (p *place) reads(root *os.File) {
+	p.t.Helper()
+	fd, err := unix.Openat(int(root.Fd()), "usr/lib/os-release", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		p.t.Errorf("what a service runs from is gone: %v", err)
+		return
+	}
+	_ = unix.Close(fd)
 }
 
 // TestLongName: what has the longest name that a file can have is attached and detached.

@@ -30,6 +30,7 @@ type spot struct {
 	taken  bool
 	target string // of a symbolic link
 	source string // the image, where it is a copy that attach made
+	dir    bool
 }
 
 // copyOf is the attribute of a copy that attach made: the path of the image, and behind
@@ -47,6 +48,7 @@ func lookAt(at string) (s spot, err error) {
 	case st.Mode().Type() == fs.ModeSymlink:
 		s.target, err = os.Readlink(at)
 	default:
+		s.dir = st.IsDir()
 		buf := make([]byte, 2*unix.PathMax)
 		var n int
 		n, err = unix.Lgetxattr(at, copyOf, buf)

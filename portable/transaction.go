@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -44,9 +43,12 @@ func (h Host) commit(ctx context.Context, e *edit, j jobs) (notes []string, err 
 		return nil, fmt.Errorf("remove what an earlier call left: %w", err)
 	}
 	run := &steps.Run{Hook: h.Hook, UndoTimeout: undoBound}
-	err = h.transact(ctx, run, e, j)
+	kept, err := h.transact(ctx, run, e, j)
 	if err != nil {
 		err = j.undo(ctx, run, err)
+	}
+	if err == nil {
+		notes = kept.notes()
 	}
 	if left := run.Close(); left != nil {
 		notes = append(notes, fmt.Sprintf("what was made aside cannot be removed, and the next call removes it: %v", left))
@@ -54,8 +56,8 @@ func (h Host) commit(ctx context.Context, e *edit, j jobs) (notes []string, err 
 	return notes, err
 }
 
-// transact is all that is done.
-func (h Host) transact(ctx context.Context, run *steps.Run, e *edit, j jobs) error {
+// transact is all that is done. It returns what is not removed of the old images.
+func (h Host) transact(ctx context.Context, run *steps.Run, e *edit, j jobs) (kept *staged, err error) {
 	// These are to run once the old units are back, so before that in this list.
 	run.OnUndo("stop", func(ctx context.Context) error {
 		// A socket that was stopped starts only once its service has been stopped, too.
@@ -67,36 +69,43 @@ func (h Host) transact(ctx context.Context, run *steps.Run, e *edit, j jobs) err
 	run.OnUndo("disable", func(ctx context.Context) error { return h.enable(ctx, j.disable, j.runtime) })
 	run.OnUndo("daemon-reload", h.reload(j))
 
-	units, err := steps.Do(ctx, run, "stage units", steps.Step[staged]{
-		Do:   func(context.Context) (staged, error) { dir, err := e.stage(); return staged(dir), err },
-		Undo: func(_ context.Context, s staged) error { return s.Close() },
+	units, err := steps.Do(ctx, run, "stage units", steps.Step[*staged]{
+		Do:   func(context.Context) (*staged, error) { dir, err := e.stage(); return &staged{dir: dir}, err },
+		Undo: func(_ context.Context, s *staged) error { return s.Close() },
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	run.Own(units)
-	images, err := steps.Do(ctx, run, "stage images", steps.Step[staged]{
-		Do:   func(ctx context.Context) (staged, error) { dir, err := e.shelf.stage(ctx); return staged(dir), err },
-		Undo: func(_ context.Context, s staged) error { return errors.Join(s.Close(), e.shelf.unmake()) },
+	images, err := steps.Do(ctx, run, "stage images", steps.Step[*staged]{
+		Do: func(ctx context.Context) (*staged, error) {
+			dir, err := e.shelf.stage(ctx)
+			return &staged{dir: dir}, err
+		},
+		Undo: func(_ context.Context, s *staged) error { return errors.Join(s.Close(), e.shelf.unmake()) },
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	run.Own(images)
 	if err := h.before(ctx, run, j); err != nil {
-		return err
+		return nil, err
 	}
-	if err := e.exchangeAll(ctx, run, string(units), string(images)); err != nil {
-		return err
+	if err := e.exchangeAll(ctx, run, units.dir, images); err != nil {
+		return nil, err
 	}
 	if err := do(ctx, run, "daemon-reload", h.reload(j), nil); err != nil {
-		return err
+		return nil, err
 	}
 	if err := h.afterwards(ctx, run, j); err != nil {
-		return err
+		return nil, err
 	}
-	return do(ctx, run, "clear", func(context.Context) error { return e.shelf.clear(string(images)) },
-		func(context.Context) error { return e.shelf.restore(string(images), len(e.shelf.gone)) })
+	if err := do(ctx, run, "clear", func(context.Context) error { return e.shelf.clear(images.dir) },
+		func(context.Context) error { return e.shelf.restore(images.dir, len(e.shelf.gone)) }); err != nil {
+		return nil, err
+	}
+	images.stay = e.shelf.left
+	return images, nil
 }
 
 // undo takes back what was done before a step failed, and says so of the error where
@@ -127,10 +136,19 @@ func (h Host) before(ctx context.Context, run *steps.Run, j jobs) error {
 
 // exchangeAll makes what was staged the live state, the images first: the units need
 // them.
-func (e *edit) exchangeAll(ctx context.Context, run *steps.Run, units, images string) error {
+func (e *edit) exchangeAll(ctx context.Context, run *steps.Run, units string, images *staged) error {
 	if _, err := steps.Do(ctx, run, "images", steps.Step[[]string]{
-		Do:   func(context.Context) ([]string, error) { return e.shelf.exchange(images) },
-		Undo: func(_ context.Context, names []string) error { return e.shelf.exchangeBack(images, names) },
+		Do: func(context.Context) ([]string, error) {
+			if roots, err := e.shelf.replacesRoots(); err != nil {
+				return nil, err
+			} else if roots {
+				if err := images.keep(); err != nil {
+					return nil, err
+				}
+			}
+			return e.shelf.exchange(images.dir)
+		},
+		Undo: func(_ context.Context, names []string) error { return e.shelf.exchangeBack(images.dir, names) },
 	}); err != nil {
 		return err
 	}
@@ -157,12 +175,6 @@ func (h Host) afterwards(ctx context.Context, run *steps.Run, j jobs) error {
 	}
 	return do(ctx, run, "verify", func(ctx context.Context) error { return each(ctx, append(j.start, j.restart...), h.verify) }, nil)
 }
-
-// staged is the path of a directory that goes with the transaction.
-type staged string
-
-// Close removes it: it is what was not taken, or the old one.
-func (s staged) Close() error { return os.RemoveAll(string(s)) }
 
 // do is a step that makes nothing to hand on.
 func do(ctx context.Context, run *steps.Run, name string, f, undo func(context.Context) error) error {
