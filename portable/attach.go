@@ -325,7 +325,7 @@ func (h Host) jobs(ctx context.Context, found []UnitFile, r Request, old *attach
 	}
 	j.running = running
 	for _, u := range found {
-		if strings.Contains(u.Name, "@.") {
+		if isTemplate(u.Name) {
 			continue // a template is neither started nor enabled
 		}
 		switch {
@@ -339,10 +339,14 @@ func (h Host) jobs(ctx context.Context, found []UnitFile, r Request, old *attach
 			j.enable = append(j.enable, u.Name)
 		}
 	}
-	left := func(u string) bool { return !slices.Contains(names(found), u) }
+	left := func(u string) bool { return !slices.Contains(names(found), fileOf(u)) }
 	for _, u := range running {
-		if left(u) && r.Now && !strings.Contains(u, "@.") {
+		switch {
+		case !r.Now:
+		case left(u):
 			j.stop = append(j.stop, u)
+		case fileOf(u) != u:
+			j.restart = append(j.restart, u)
 		}
 	}
 	for _, u := range enabled {
@@ -353,7 +357,18 @@ func (h Host) jobs(ctx context.Context, found []UnitFile, r Request, old *attach
 	return j, nil
 }
 
-// states are those units of an attachment that run, and those that are enabled.
+func isTemplate(unit string) bool { return strings.Contains(unit, "@.") }
+
+// fileOf is the unit file of a unit: of an instance, its template's.
+func fileOf(unit string) string {
+	if n, err := unitfile.ParseName(unit); err == nil && n.IsInstance() {
+		return n.Template()
+	}
+	return unit
+}
+
+// states are those units of an attachment that run, instances of templates too, and those
+// that are enabled.
 func (h Host) states(ctx context.Context, a *attachment) (running, enabled []string, err error) {
 	if a == nil || h.Manager == nil {
 		return nil, nil, nil
@@ -363,7 +378,14 @@ func (h Host) states(ctx context.Context, a *attachment) (running, enabled []str
 		if err != nil {
 			return nil, nil, err
 		}
-		if active {
+		switch {
+		case active && isTemplate(u):
+			instances, err := h.Manager.Instances(ctx, u)
+			if err != nil {
+				return nil, nil, err
+			}
+			running = append(running, instances...)
+		case active:
 			running = append(running, u)
 		}
 		state, err := h.Manager.FileState(ctx, u)

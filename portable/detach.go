@@ -39,15 +39,20 @@ func (h Host) detach(ctx context.Context, r Request) (*Result, error) {
 		return nil, fmt.Errorf("detach %q: %w", r.Base, err)
 	}
 	result := &Result{Changes: e.all(), Units: a.Units, Notes: stays(kept)}
+	for _, u := range enabled {
+		if !r.Enable {
+			result.Notes = append(result.Notes, fmt.Sprintf("%q stays enabled, so that a unit that gets this name starts at a boot: give --enable to have it disabled", u))
+		}
+	}
 	if r.DryRun {
 		return result, nil
 	}
 	j := jobs{runtime: a.Runtime, reload: !r.NoReload}
 	if r.Clean {
-		j.clean = slices.DeleteFunc(slices.Clone(a.Units), func(u string) bool { return strings.Contains(u, "@.") })
+		j.clean = slices.DeleteFunc(slices.Clone(a.Units), isTemplate)
 	}
 	if r.Now {
-		j.stop = slices.DeleteFunc(running, func(u string) bool { return strings.Contains(u, "@.") })
+		j.stop = running
 	}
 	if r.Enable {
 		j.disable = enabled

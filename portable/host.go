@@ -21,6 +21,7 @@ import (
 type Manager interface {
 	DaemonReload(ctx context.Context) error
 	Active(ctx context.Context, unit string) (bool, error)
+	Instances(ctx context.Context, template string) ([]string, error) // that run
 	FileState(ctx context.Context, unit string) (string, error)
 	Start(ctx context.Context, unit string) error
 	Stop(ctx context.Context, unit string) error

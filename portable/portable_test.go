@@ -83,8 +83,18 @@ func (a *asked) call(words ...string) error {
 }
 
 func (a *asked) DaemonReload(context.Context) error { return a.call("daemon-reload") }
-func (a *asked) Active(_ context.Context, unit string) (bool, error) {
-	return slices.Contains(a.active, unit), nil
+func (a *asked) Active(ctx context.Context, unit string) (bool, error) {
+	instances, err := a.Instances(ctx, unit)
+	return slices.Contains(a.active, unit) || len(instances) > 0, err
+}
+func (a *asked) Instances(_ context.Context, template string) (names []string, err error) {
+	before, after, is := strings.Cut(template, "@.")
+	for _, u := range a.active {
+		if is && strings.HasPrefix(u, before+"@") && strings.HasSuffix(u, "."+after) {
+			names = append(names, u)
+		}
+	}
+	return names, nil
 }
 func (a *asked) FileState(_ context.Context, unit string) (string, error) {
 	if slices.Contains(a.enabled, unit) {
@@ -445,6 +455,58 @@ func TestSockets(t *testing.T) {
 	}
 	if d := cmp.Diff(slices.Concat([]string{"stop web-a.socket", "daemon-reload", "daemon-reload", "stop web.service"}, again[2:]), p.asks.calls); d != "" {
 		t.Errorf("what takes a socket away, and is taken back, asked for (-want):\n%s", d)
+	}
+}
+
+// TestInstances: instances of a template that run are units of the image like others.
+func TestInstances(t *testing.T) {
+	p := newPlace(t)
+	if _, err := p.host.Attach(t.Context(), p.request("web_1")); err != nil {
+		t.Fatal(err)
+	}
+	p.base("web_2", "web@.service")
+	p.base("web_3", "web.service")
+	p.asks.active = []string{"web.service", "web@one.service", "web@two.service", "webs@three.service"}
+	given := portable.Request{Base: "web", Extensions: []string{"conf"}}
+	if _, err := p.host.Detach(t.Context(), given); err == nil || !strings.Contains(err.Error(), "web@one.service, web@two.service runs") {
+		t.Errorf("detached: %v", err)
+	}
+	for _, c := range []struct {
+		base string
+		want []string
+	}{
+		{"web_2", []string{"daemon-reload", "restart web@one.service", "restart web@two.service", "stop web.service"}},
+		{"web_3", []string{"daemon-reload", "start web.service", "stop web@one.service", "stop web@two.service"}},
+	} {
+		p.asks.calls = nil
+		r := p.request(c.base)
+		r.Now = true
+		if _, err := p.host.Reattach(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(p.asks.calls) // each has a place of its own, but for units of one kind
+		if d := cmp.Diff(c.want, p.asks.calls); d != "" {
+			t.Errorf("%s: (-want +got)\n%s", c.base, d)
+		}
+		p.asks.active = []string{"web@one.service", "web@two.service", "webs@three.service"}
+	}
+	back := p.request("web_2")
+	back.Force = true // over the instances, which have not ended here
+	if _, err := p.host.Reattach(t.Context(), back); err != nil {
+		t.Fatal(err)
+	}
+	p.asks.calls, p.asks.enabled = nil, []string{"web@.service"}
+	given.Now = true
+	done, err := p.host.Detach(t.Context(), given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(p.asks.calls)
+	if d := cmp.Diff([]string{"daemon-reload", "stop web@one.service", "stop web@two.service"}, p.asks.calls); d != "" {
+		t.Errorf("detach: (-want +got)\n%s", d)
+	}
+	if len(done.Notes) != 1 || !strings.Contains(done.Notes[0], "\"web@.service\" stays enabled") {
+		t.Errorf("it says %q", done.Notes)
 	}
 }
 

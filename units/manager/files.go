@@ -13,13 +13,9 @@ import (
 // Active says whether a unit runs, or is on its way there or back; of a template,
 // whether an instance of it is. A unit that is not there is not active.
 func (m *Manager) Active(ctx context.Context, unit string) (bool, error) {
-	if before, after, template := strings.Cut(unit, "@."); template {
-		states := []string{"active", "activating", "reloading", "deactivating"}
-		found, err := m.conn.ListUnitsByPatternsContext(ctx, states, []string{literal(before) + "@*." + literal(after)})
-		if err != nil {
-			return false, fmt.Errorf("ask systemd for the instances of %q: %w", unit, plain(ctx, err))
-		}
-		return len(found) > 0, nil
+	if strings.Contains(unit, "@.") {
+		found, err := m.Instances(ctx, unit)
+		return len(found) > 0, err
 	}
 	u, err := m.Unit(ctx, unit)
 	if errors.Is(err, ErrNotFound) {
@@ -31,6 +27,20 @@ func (m *Manager) Active(ctx context.Context, unit string) (bool, error) {
 		return true, err
 	}
 	return false, err
+}
+
+// Instances are the instances of a template that are active in that sense.
+func (m *Manager) Instances(ctx context.Context, template string) (names []string, err error) {
+	before, after, _ := strings.Cut(template, "@.")
+	states := []string{"active", "activating", "reloading", "refreshing", "deactivating"}
+	found, err := m.conn.ListUnitsByPatternsContext(ctx, states, []string{literal(before) + "@*." + literal(after)})
+	if err != nil {
+		return nil, fmt.Errorf("ask systemd for the instances of %q: %w", template, plain(ctx, err))
+	}
+	for _, u := range found {
+		names = append(names, u.Name)
+	}
+	return names, nil
 }
 
 // literal is text that a pattern of systemd's, fnmatch(3), matches.
