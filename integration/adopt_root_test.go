@@ -23,13 +23,7 @@ func TestAdoptRoot(t *testing.T) {
 func adoptRoot(t *testing.T, c *rig.Container, name, setting string) {
 	a := newAdoptee(t, c, name)
 	const release, foreign = "ID=rooted\nVERSION_ID=7\n", "ID=debian\n"
-	root := a.dir + "/root"
-	// Under "+" there is no tmpfs on /run, where systemd could make a place for RuntimeDirectory= and its own.
-	for _, d := range []string{"proc", "sys", "dev", "run/adopt-" + name, "run/systemd/incoming", "tmp", "var/tmp", "opt", "etc"} {
-		c.WriteFile(root+"/"+d+"/.keep", "", 0o644)
-	}
-	c.WriteFile(root+"/usr/lib/os-release", release, 0o644)
-	c.Must("cp", "-a", "--parents", "-t", root, "/usr/bin/testservice", "/usr/bin/extexec")
+	root := a.makeRoot(release)
 	if strings.HasPrefix(setting, "RootImage=") {
 		a.image("root", "root.raw", squashfs)
 		c.Remove(root)
@@ -56,4 +50,16 @@ func adoptRoot(t *testing.T, c *rig.Container, name, setting string) {
 	}
 	a.sees(file, "3\n")
 	a.unharmed()
+}
+
+// makeRoot makes a root for the service, which has extexec in it, and gives its directory.
+func (a *adoptee) makeRoot(release string) string {
+	root := a.dir + "/root"
+	// Under "+" there is no tmpfs on /run, where systemd could make a place for RuntimeDirectory= and its own.
+	for _, d := range []string{"proc", "sys", "dev", "run/" + strings.TrimSuffix(a.unit, ".service"), "run/systemd/incoming", "tmp", "var/tmp", "opt", "etc"} {
+		a.c.WriteFile(root+"/"+d+"/.keep", "", 0o644)
+	}
+	a.c.WriteFile(root+"/usr/lib/os-release", release, 0o644)
+	a.c.Must("cp", "-a", "--parents", "-t", root, "/usr/bin/testservice", "/usr/bin/extexec")
+	return root
 }

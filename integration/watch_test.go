@@ -24,6 +24,7 @@ func TestWatch(t *testing.T) {
 		t.Run("copied", func(t *testing.T) { watchCopied(t, c.For(t)) })
 		t.Run("other extensions", func(t *testing.T) { watchOthers(t, c.For(t)) })
 		t.Run("adopted", func(t *testing.T) { watchAdopted(t, c.For(t)) })
+		t.Run("root image", func(t *testing.T) { watchRootImage(t, c.For(t)) })
 		t.Run("tries", func(t *testing.T) { watchTries(t, c.For(t)) })
 		t.Run("refused", func(t *testing.T) { watchRefused(t, c.For(t)) })
 	})
@@ -252,6 +253,39 @@ func watchAdopted(t *testing.T, c *rig.Container) {
 		shows(w.file+ref[1:], "1\n")
 	}
 	w.oursOn("/usr")
+	if now := c.MainPID(w.unit); now != w.pid {
+		t.Errorf("main process %v, was %v", now, w.pid)
+	}
+}
+
+// watchRootImage: the service's root is an image, in which systemd runs the reload that it
+// is triggered to. The versions lie on the host, and are watched there.
+func watchRootImage(t *testing.T, c *rig.Container) {
+	const release, file = "ID=rooted\nVERSION_ID=7\n", "/usr/share/watch-root"
+	w := &watched{adoptee: newAdoptee(t, c, "watch-root"), file: file}
+	root := w.makeRoot(release)
+	w.image("root", "root.raw", squashfs)
+	c.Remove(root)
+	w.shipFor(release, "tool.v/tool_1", files{file: "1\n"})
+	given := "ExtensionDirectories=%D/tool.v\n" + keepOffLine + reloadLine
+	if !confexts(c) { // this systemd knows no ".v/"
+		w.shipFor(release, "tool", files{file: "1\n"})
+		given = "ExtensionDirectories=%D/tool\n" + reloadLine + "[X-Extexec]\nExtensionDirectories=%D/tool.v\n"
+	}
+	w.startWith("RootImage=%D/root.raw\nMountAPIVFS=yes\n"+given, file)
+	c.Must("extexec", "watch", "--enable", w.unit)
+	t.Cleanup(func() { c.Must("extexec", "watch", "--disable", w.unit) })
+	for _, version := range []string{"2", "3"} {
+		w.shipFor(release, "tool.v/tool_"+version, files{file: version + "\n"})
+		eventually(t, "version "+version+" is live", func() bool { return w.shows(version + "\n") })
+		w.oursOn("/usr")
+	}
+	w.shipFor("ID=debian\n", "tool.v/tool_4", files{file: "4\n"})
+	eventually(t, "a version for the host is refused, by systemd where [Service] names it", func() bool {
+		return strings.Contains(c.Journal(w.unit), "Reload failed for "+w.unit)
+	})
+	w.sees(file, "3\n")
+	w.unharmed()
 	if now := c.MainPID(w.unit); now != w.pid {
 		t.Errorf("main process %v, was %v", now, w.pid)
 	}
