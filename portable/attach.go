@@ -41,11 +41,15 @@ type Result struct {
 
 // Attach attaches the units of an image: all of them, or on failure none.
 func (h Host) Attach(ctx context.Context, r Request) (*Result, error) {
-	return h.locked(func() (*Result, error) { return h.attach(ctx, r, nil) })
+	return h.locked(r, func() (*Result, error) { return h.attach(ctx, r, nil) })
 }
 
-// locked runs f while no other call of ours does anything.
-func (h Host) locked(f func() (*Result, error)) (*Result, error) {
+// locked runs f while no other call of ours does anything. A dry run needs no lock: what
+// is attached changes in one step.
+func (h Host) locked(r Request, f func() (*Result, error)) (*Result, error) {
+	if r.DryRun {
+		return f()
+	}
 	lock, err := h.lock()
 	if err != nil {
 		return nil, err

@@ -458,6 +458,19 @@ func TestSockets(t *testing.T) {
 	}
 }
 
+// TestDryRunLocks: a dry run makes not even the lock.
+func TestDryRunLocks(t *testing.T) {
+	p := newPlace(t)
+	r := p.request("web_1")
+	r.DryRun = true
+	if _, err := p.host.Attach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(p.dir + "/host/run/extexec"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the lock: %v", err)
+	}
+}
+
 // TestInstances: instances of a template that run are units of the image like others.
 func TestInstances(t *testing.T) {
 	p := newPlace(t)
