@@ -396,3 +396,34 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
+
+// TestErrorIsOneLine: what was given makes no line of its own, however it comes into the
+// error.
+func TestErrorIsOneLine(t *testing.T) {
+	dir := t.TempDir()
+	odd := dir + "/a\nfake: line\x1b[2J/b"
+	for _, c := range []struct {
+		args  []string
+		lines int // with that which says where help is
+	}{
+		{[]string{"pick", odd}, 1},
+		{[]string{"pick", dir + "//./a\nfake: line\x1b[2J/b"}, 1},
+		{[]string{"inspect", odd}, 1},
+		{[]string{"portable", "inspect", odd}, 1},
+		{[]string{"portable", "inspect", "a\nfake: line\x1b[2J"}, 1},
+		{[]string{"compose", "-o", dir + "/x.raw", odd}, 1},
+		{[]string{"build", "-o", odd, odd}, 2},
+		{[]string{"status", "--state-dir=" + odd, "web"}, 1},
+		{[]string{"lint", "a\nfake: line\x1b[2J"}, 2},
+		{[]string{"a\nfake: line\x1b[2J"}, 2},
+		{[]string{"pick", "--a\nfake: line\x1b[2J=x"}, 2},
+	} {
+		code, _, errOut := call(c.args...)
+		if code == exitOK {
+			t.Errorf("%q: exit code 0", c.args)
+		}
+		if n := strings.Count(errOut, "\n"); n != c.lines || strings.Contains(errOut, "\x1b") {
+			t.Errorf("%q says %d lines, want %d: %q", c.args, n, c.lines, errOut)
+		}
+	}
+}

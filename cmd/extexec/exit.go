@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/extexec/extexec/internal/steps"
@@ -65,17 +67,47 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// message is what is said of an error, "" where there is nothing to say.
-func message(err error) string {
+// message is what is said of an error, "" where there is nothing to say. given are the
+// arguments of the call.
+func message(err error, given []string) string {
 	if err == nil {
 		return ""
 	}
-	text := err.Error()
-	// The system's own errors have their path raw: it must not make another line. Other
-	// lines may be: what a check has written.
-	var call *fs.PathError
-	if errors.As(err, &call) && call.Path != "" {
-		text = strings.ReplaceAll(text, call.Path, visible(call.Path))
+	return onOneLine(err.Error(), slices.Concat(paths(err), given))
+}
+
+// onOneLine has no path, and nothing else that was given, make another line, or worse.
+// Other lines may be: what a check has written.
+func onOneLine(text string, raw []string) string {
+	for _, r := range raw {
+		// A path may have been cleaned, and of a flag its value alone be said again.
+		pieces := strings.FieldsFunc(r, func(c rune) bool { return c == '/' || c == '=' })
+		for _, piece := range append([]string{r}, pieces...) {
+			if v := visible(piece); v != piece && len(piece) > 1 {
+				text = strings.ReplaceAll(text, piece, v)
+			}
+		}
 	}
 	return text
+}
+
+// paths are those that the system's own errors have, which are raw.
+func paths(err error) (all []string) {
+	switch e := err.(type) { //nolint:errorlint // all of the tree is looked at
+	case *fs.PathError:
+		all = append(all, e.Path)
+	case *os.LinkError:
+		all = append(all, e.Old, e.New)
+	}
+	switch e := err.(type) { //nolint:errorlint // as above
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			all = append(all, paths(inner)...)
+		}
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			all = append(all, paths(inner)...)
+		}
+	}
+	return all
 }

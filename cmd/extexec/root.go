@@ -79,7 +79,7 @@ func execute(args []string, in io.Reader, out, errOut io.Writer) int {
 	root := a.root(args)
 	root.SetArgs(args)
 	if err := root.ExecuteContext(context.Background()); err != nil && a.shown.err == nil {
-		a.log.Error(strings.TrimSpace(err.Error()) + "\nsee: " + helpOf(root, args))
+		a.log.Error(onOneLine(strings.TrimSpace(err.Error()), args) + "\nsee: " + helpOf(root, args))
 		return exitUsage
 	}
 	if a.failed == nil {
@@ -87,7 +87,7 @@ func execute(args []string, in io.Reader, out, errOut io.Writer) int {
 	}
 	code := exitCode(a.failed)
 	// A command that was executed speaks for itself.
-	if text := message(a.failed); text != "" {
+	if text := message(a.failed, args); text != "" {
 		a.logFailure(text, a.failed)
 	}
 	return code
