@@ -161,17 +161,21 @@ type opened struct {
 
 // Close gives all trees up.
 func (o *opened) Close() error {
-	var trees []*nsmount.Tree
-	for _, e := range o.extensions {
-		trees = append(trees, e.Owners()...)
-	}
-	nsmount.Gather(trees)
+	nsmount.Gather(o.trees())
 	var errs []error
 	for _, e := range o.extensions {
 		errs = append(errs, e.Close())
 	}
 	o.extensions = nil
 	return errors.Join(errs...)
+}
+
+// trees are those that Close closes.
+func (o *opened) trees() (trees []*nsmount.Tree) {
+	for _, e := range o.extensions {
+		trees = append(trees, e.Owners()...)
+	}
+	return trees
 }
 
 // picked are the picks of what was opened.

@@ -112,6 +112,7 @@ func (s *start) start(ctx context.Context) error {
 		return &ExitError{ExitNamespace, explainFiles(err, p.is)}
 	}
 	// execve(2) would close the trees too, but one by one, see nsmount.Gather.
+	p.made.gather()
 	if err := errors.Join(p.made.all.Close(), p.made.view.Close()); err != nil {
 		return &ExitError{ExitNamespace, err}
 	}
@@ -397,7 +398,7 @@ func (s *start) stage(is *situation, v *hierarchy.View, all *opened) steps.Step[
 		if err != nil {
 			return nil, err
 		}
-		m := &made{view: v, all: all, source: hierarchy.Source{Generation: number, Serial: nextSerial(is.record, v), Name: s.name}}
+		m := &made{host: s.host, view: v, all: all, source: hierarchy.Source{Generation: number, Serial: nextSerial(is.record, v), Name: s.name}}
 		if m.layers, err = layersOf(is, all, m.source); err != nil {
 			return nil, err
 		}

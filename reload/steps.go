@@ -227,6 +227,7 @@ func (t *transaction) open(is *situation, v *hierarchy.View, picked []*extension
 
 // made is what was staged, with what it takes to stage it again.
 type made struct {
+	host   *nsmount.Namespace
 	view   *hierarchy.View
 	layers *layers
 	staged []*hierarchy.Staged
@@ -235,14 +236,28 @@ type made struct {
 	record *state.Record // that begin has written
 }
 
-// Close gives up what was not attached.
+// Close gives up what was not attached, and gathers the trees that are about to be
+// closed.
 func (m *made) Close() error {
+	m.gather()
 	errs := []error{m.layers.Close()}
 	for _, s := range m.staged {
 		errs = append(errs, s.Close())
 	}
 	return errors.Join(errs...)
 }
+
+// gather hangs what was cloned out of the service's namespace onto the extensions'
+// trees, so that all goes at once. Those were made in the host view, and nothing can be
+// hung onto them from elsewhere. Where the host view hangs, they go one by one.
+func (m *made) gather() {
+	trees := slices.Concat(m.all.trees(), m.view.Trees())
+	ctx, cancel := context.WithTimeout(context.Background(), gatherBound)
+	defer cancel()
+	_ = m.host.Do(ctx, func() error { nsmount.Gather(trees); return nil })
+}
+
+const gatherBound = time.Second
 
 func (t *transaction) stage(target *target, is *situation, v *hierarchy.View, all *opened, todo todo) steps.Step[*made] {
 	return steps.Step[*made]{Do: func(ctx context.Context) (*made, error) {
@@ -253,7 +268,7 @@ func (t *transaction) stage(target *target, is *situation, v *hierarchy.View, al
 				return nil, err
 			}
 		}
-		m := &made{view: v, all: all, source: hierarchy.Source{Generation: number, Serial: nextSerial(is.record, v), Name: t.res.Name}}
+		m := &made{host: t.host, view: v, all: all, source: hierarchy.Source{Generation: number, Serial: nextSerial(is.record, v), Name: t.res.Name}}
 		l, err := layersOf(is, all, m.source)
 		if err != nil {
 			return nil, err

@@ -139,6 +139,9 @@ func (v *View) Close() error {
 	return errors.Join(errs...)
 }
 
+// Trees are those that Close closes.
+func (v *View) Trees() []*nsmount.Tree { return v.owned }
+
 func (v *View) own(t *nsmount.Tree) *nsmount.Tree {
 	v.owned = append(v.owned, t)
 	return t
