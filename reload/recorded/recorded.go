@@ -19,6 +19,9 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/nsmount/hierarchy"
@@ -27,13 +30,22 @@ import (
 )
 
 // Boot names this boot of the machine, random(4); "" where that cannot be read.
-func Boot() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+func Boot() string { return boot() }
+
+// boot reads it once: a transaction asks for it four times. It is opened without
+// os.Open, which would have the runtime's poller watch it, as it does with all below
+// /proc/sys, and wake a thread for that.
+var boot = sync.OnceValue(func() string {
+	fd, err := unix.Open("/proc/sys/kernel/random/boot_id", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(string(b))
-}
+	f := os.NewFile(uintptr(fd), "boot_id")
+	defer f.Close()
+	var id [64]byte
+	n, _ := f.Read(id[:]) // 0 where it fails
+	return strings.TrimSpace(string(id[:n]))
+})
 
 // Outlived says that a record is of an earlier boot: what it means is gone.
 func Outlived(r *state.Record) bool {
