@@ -25,14 +25,20 @@ func Rehearse(ctx context.Context, ns *os.File, staged []*Staged) (*Rehearsal, e
 		return nil, fmt.Errorf("copy the mount namespace: %w", err)
 	}
 	r := &Rehearsal{ns: copied}
-	for _, s := range staged {
-		if s.mode != untouched && s.mode != unpeel && s.second == nil {
-			return nil, errors.Join(fmt.Errorf("rehearse %q: it was staged without a second tree", s.Survey.Path), r.Close())
+	err = copied.Do(ctx, func() error {
+		for _, s := range staged {
+			if s.mode != untouched && s.mode != unpeel && s.second == nil {
+				return fmt.Errorf("%q was staged without a second tree", s.Survey.Path)
+			}
+			again := &Staged{Survey: s.Survey, Source: s.Source, tree: s.second, mode: s.mode}
+			if err := again.Exchange(); err != nil {
+				return err
+			}
 		}
-		again := &Staged{Survey: s.Survey, Source: s.Source, tree: s.second, mode: s.mode}
-		if err := copied.Do(ctx, again.Exchange); err != nil {
-			return nil, errors.Join(fmt.Errorf("rehearse: %w", err), r.Close())
-		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("rehearse: %w", err), r.Close())
 	}
 	return r, nil
 }
