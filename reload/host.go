@@ -19,11 +19,12 @@ func startedBySystemd() bool {
 	return pid == strconv.Itoa(os.Getpid()) || pid != "" && os.Getpid() == 1
 }
 
-// hostView starts a thread in which images are found and records are kept: for
-// what systemd started the mount namespace of PID 1, since the unit's sandbox
-// hides or write-protects what is needed; by hand the caller's own.
+// hostView is where images are found and records are kept: for what systemd
+// started the mount namespace of PID 1, since the unit's sandbox hides or
+// write-protects what is needed; by hand the caller's own. Where these are the same, it
+// takes no thread: what is handed to one costs two switches.
 func hostView(systemd bool) (*nsmount.Namespace, error) {
-	if !systemd {
+	if !systemd || seesWhat(1) {
 		return nsmount.Here()
 	}
 	f, err := os.Open("/proc/1/ns/mnt")
@@ -36,6 +37,31 @@ func hostView(systemd bool) (*nsmount.Namespace, error) {
 		return nil, fmt.Errorf("enter the host's mount namespace: %w: let the unit keep CAP_SYS_ADMIN and CAP_SYS_CHROOT, or adopt it: let systemd apply the extensions, with ExtensionDirectories= and ExtensionImages= in [Service]", err)
 	}
 	return ns, nil
+}
+
+// seesWhat tells whether this process sees what another one does, PID 1 say: what
+// systemd starts for a unit without a sandbox does, and an ExecReload=+, which has none,
+// where the unit has no root of its own.
+func seesWhat(pid int) bool {
+	for _, link := range []string{"ns/mnt", "root"} {
+		other, err := locate(fmt.Sprintf("/proc/%d/%s", pid, link))
+		if err != nil {
+			return false
+		}
+		if own, err := locate("/proc/self/" + link); err != nil || own != other {
+			return false
+		}
+	}
+	return true
+}
+
+func locate(path string) (nsmount.Location, error) {
+	f, err := os.OpenFile(path, unix.O_PATH, 0)
+	if err != nil {
+		return nsmount.Location{}, err
+	}
+	defer f.Close()
+	return nsmount.Locate(f)
 }
 
 // LeaveRoot is for an ExecReload= line of a unit with RootDirectory= or
