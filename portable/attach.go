@@ -41,12 +41,13 @@ type Result struct {
 
 // Attach attaches the units of an image: all of them, or on failure none.
 func (h Host) Attach(ctx context.Context, r Request) (*Result, error) {
-	return h.locked(r, func() (*Result, error) { return h.attach(ctx, r, nil) })
+	return h.locked(ctx, r, func() (*Result, error) { return h.attach(ctx, r, nil) })
 }
 
-// locked runs f while no other call of ours does anything. A dry run needs no lock: what
-// is attached changes in one step.
-func (h Host) locked(r Request, f func() (*Result, error)) (*Result, error) {
+// locked runs f while no other call of ours does anything, and once it was put right what
+// one that was killed has left. A dry run needs no lock: what is attached changes in one
+// step.
+func (h Host) locked(ctx context.Context, r Request, f func() (*Result, error)) (*Result, error) {
 	if r.DryRun {
 		return f()
 	}
@@ -55,7 +56,18 @@ func (h Host) locked(r Request, f func() (*Result, error)) (*Result, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	return f()
+	notes, err := h.mend(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("finish what an earlier call began: %w", err)
+	}
+	if err := h.sweep(); err != nil {
+		return nil, fmt.Errorf("remove what an earlier call left: %w", err)
+	}
+	result, err := f()
+	if result != nil {
+		result.Notes = append(notes, result.Notes...)
+	}
+	return result, err
 }
 
 // attach puts units in, and those of old, where it is not nil, out.

@@ -11,7 +11,7 @@ import (
 // Detach takes away what is attached of the images, which need not be there any more:
 // all units, or on failure none. Images themselves are never touched.
 func (h Host) Detach(ctx context.Context, r Request) (*Result, error) {
-	return h.locked(r, func() (*Result, error) { return h.detach(ctx, r) })
+	return h.locked(ctx, r, func() (*Result, error) { return h.detach(ctx, r) })
 }
 
 func (h Host) detach(ctx context.Context, r Request) (*Result, error) {
@@ -68,7 +68,7 @@ func (h Host) detach(ctx context.Context, r Request) (*Result, error) {
 // Reattach attaches an image in the place of what is attached of it, an older version
 // say. The units change in one step; what is not attached is attached.
 func (h Host) Reattach(ctx context.Context, r Request) (*Result, error) {
-	return h.locked(r, func() (*Result, error) {
+	return h.locked(ctx, r, func() (*Result, error) {
 		old, err := h.attached(given(r.Base, r.Extensions))
 		if errors.Is(err, ErrNotAttached) {
 			return h.attach(ctx, r, nil)

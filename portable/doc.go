@@ -6,7 +6,8 @@
 // [Host.Attach], [Host.Detach] and [Host.Reattach] are transactions. What is attached is one directory
 // (system.attached, systemd.unit(5)): the new one is made aside, and exchanged for the old one by one rename
 // (RENAME_EXCHANGE, rename(2)). So whatever fails, and whenever the program is killed, all units of an image are
-// attached or none is. What is done after the exchange (systemd reads the units, links, enable, start) is taken back
+// attached or none is, and the next of these calls makes links and copies of images fit what is attached. What is
+// done after the exchange (systemd reads the units, links, enable, start) is taken back
 // where a later step fails.
 //
 // The files are those of systemd-portabled, which need not be there: portablectl lists, inspects and detaches what

@@ -542,8 +542,9 @@ func TestJobsAtOnce(t *testing.T) {
 	}
 }
 
-// TestKilled kills the program at every point: then either all units are attached or
-// none is, and what else it made the next call removes.
+// TestKilled kills the program at every point, also when it takes back what failed in the
+// end: then either all units are attached or none is, and the next call, though it is
+// refused, brings the links and copies to that, and has systemd read its units.
 func TestKilled(t *testing.T) {
 	if at := os.Getenv("PORTABLE_KILL_AT"); at != "" {
 		killed(t, at)
@@ -551,58 +552,101 @@ func TestKilled(t *testing.T) {
 	}
 	for _, tr := range transactions {
 		t.Run(tr.name, func(t *testing.T) {
-			var points []string
-			whole := newPlace(t)
-			whole.prepare()
-			before := attached(whole)
-			whole.host.Hook = func(point string) error { points = append(points, point); return nil }
-			if err := tr.do(t.Context(), whole); err != nil {
-				t.Fatal(err)
-			}
-			after := attached(whole)
-			for _, at := range points {
-				p := newPlace(t)
-				p.prepare()
-				c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilled$")
-				c.Env = append(os.Environ(), "PORTABLE_KILL_AT="+at, "PORTABLE_DIR="+p.dir, "PORTABLE_VERB="+tr.name)
-				out, err := c.CombinedOutput()
-				var exit *exec.ExitError
-				if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-					t.Fatalf("%s: not killed: %v\n%s", at, err, out)
-				}
-				if got := attached(p); !slices.Equal(got, before) && !slices.Equal(got, after) {
-					t.Errorf("killed %s: attached is %q, want %q or %q", at, got, before, after)
-				}
-				p.asks.active = nil
-				if _, err := p.host.Reattach(t.Context(), p.request("web_1")); err != nil {
-					t.Errorf("killed %s: the next call: %v", at, err)
-				}
-				for name := range p.files() {
-					if strings.Contains(name, ".extexec-") {
-						t.Errorf("killed %s: %s is left", at, name)
+			for _, fails := range []string{"", "after clear"} {
+				whole, points := newPlace(t), []string(nil)
+				whole.prepare()
+				before := whole.rest()
+				whole.host.Hook = func(point string) error {
+					if points = append(points, point); point == fails {
+						return errors.New("made to fail")
 					}
+					return nil
+				}
+				if err := tr.do(t.Context(), whole); (err != nil) != (fails != "") {
+					t.Fatal(err)
+				}
+				if fails != "" {
+					points = points[slices.Index(points, fails)+1:]
+					whole.host.Hook = nil
+					if err := tr.do(t.Context(), whole); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, at := range points {
+					killedAt(t, tr.name, at, fails, before, whole.rest())
 				}
 			}
 		})
 	}
 }
 
-// attached are the names in the directory of attached units.
-func attached(p *place) (names []string) {
-	for name := range p.files() {
-		if rel, ok := strings.CutPrefix(name, attachedDir); ok {
-			names = append(names, rel)
+// killedAt kills a transaction at one point, and looks at what the next calls make of it.
+func killedAt(t *testing.T, verb, at, fails string, before, after map[string]string) {
+	p := newPlace(t)
+	p.prepare()
+	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilled$")
+	c.Env = append(os.Environ(), "PORTABLE_KILL_AT="+at, "PORTABLE_FAIL_AT="+fails, "PORTABLE_DIR="+p.dir, "PORTABLE_VERB="+verb)
+	out, err := c.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("%s: not killed: %v\n%s", at, err, out)
+	}
+	want, is := before, "old"
+	switch got := attached(p.rest()); {
+	case cmp.Equal(got, attached(before)):
+	case cmp.Equal(got, attached(after)):
+		want, is = after, "new"
+	default:
+		t.Errorf("killed %s: attached is neither what was nor what was to be: %v", at, got)
+	}
+	p.asks.calls, p.asks.active = nil, nil
+	for range 2 {
+		if _, err := p.host.Detach(t.Context(), portable.Request{Base: "nothing"}); !errors.Is(err, portable.ErrNotAttached) {
+			t.Errorf("killed %s: the next call: %v", at, err)
+		}
+		if d := cmp.Diff(want, p.rest()); d != "" {
+			t.Errorf("killed %s, with the %s units, the next call leaves (-want):\n%s", at, is, d)
 		}
 	}
-	slices.Sort(names)
-	return names
+	if (is == "new" || at == "before undo daemon-reload") && !slices.Equal(p.asks.calls, []string{"daemon-reload"}) {
+		t.Errorf("killed %s, the next calls asked systemd for %q", at, p.asks.calls)
+	}
+	if _, err := p.host.Reattach(t.Context(), p.request("web_1")); err != nil {
+		t.Errorf("killed %s: the call after: %v", at, err)
+	}
+}
+
+// rest is what lies on the host, wherever that is, but for what stays until the next boot.
+func (p *place) rest() map[string]string {
+	p.t.Helper()
+	all := map[string]string{}
+	for name, text := range p.files() {
+		if !strings.Contains(name, "/.#extexec-kept-") {
+			all[name] = strings.ReplaceAll(text, p.dir, "DIR")
+		}
+	}
+	return all
+}
+
+// attached is what there is in the directory of attached units.
+func attached(all map[string]string) map[string]string {
+	in := map[string]string{}
+	for name, text := range all {
+		if strings.HasPrefix(name, attachedDir) {
+			in[name] = text
+		}
+	}
+	return in
 }
 
 func killed(t *testing.T, at string) {
 	p := &place{t: t, dir: os.Getenv("PORTABLE_DIR"), asks: &asked{active: []string{"web.service"}, enabled: []string{"web.service"}}}
 	p.host = portable.Host{Root: p.dir + "/host", Manager: p.asks, Facts: lint.Facts{Systemd: 262}, Hook: func(point string) error {
-		if point == at {
+		switch point {
+		case at:
 			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		case os.Getenv("PORTABLE_FAIL_AT"):
+			return errors.New("made to fail")
 		}
 		return nil
 	}}

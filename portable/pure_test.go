@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/extexec/extexec/image/policy"
 	"github.com/extexec/extexec/nsmount/nsmounttest"
 )
@@ -149,5 +151,41 @@ func TestCopyImage(t *testing.T) {
 	}
 	if want := []string{"tool_1.raw", "tool_1.roothash", "tool_1.verity"}; !slices.Equal(names, want) {
 		t.Errorf("copied are %q, want %q", names, want)
+	}
+}
+
+// TestJournalRefused: what leads elsewhere than into the directory of links is no journal.
+func TestJournalRefused(t *testing.T) {
+	at := filepath.Join(t.TempDir(), journalName)
+	for _, text := range []string{
+		"", "x", "[]", `{"Old":-1}`,
+		`{"Staged":"../etc"}`, `{"Staged":"/etc"}`, `{"Staged":".."}`, `{"Staged":"web_1"}`, `{"Staged":".extexec-portable-/../x"}`,
+		`{"Put":{"../x":1}}`, `{"Put":{"":1}}`, `{"Put":{".":1}}`, `{"Put":{"x":0}}`, `{"Put":{"x\u0000":1}}`,
+		`{"Gone":[{"Name":"..","Source":"/x"}]}`, `{"Gone":[{"Name":"a/b","Source":"/x"}]}`, `{"Gone":[{"Name":"x"}]}`,
+	} {
+		if err := os.WriteFile(at, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if j, err := readJournal(at); err == nil || !strings.Contains(err.Error(), "remove it") {
+			t.Errorf("%s: %+v, %v", text, j, err)
+		}
+	}
+}
+
+// TestJournal: what is written is read.
+func TestJournal(t *testing.T) {
+	want := &journal{Old: 1, New: 1 << 63, Reload: true, Staged: keptPrefix + "1-2", Put: map[string]uint64{"a b": 7}, Gone: []goneEntry{{"c", "/d"}}, at: filepath.Join(t.TempDir(), journalName)}
+	if err := want.write(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readJournal(want.at)
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(journal{})); d != "" || err != nil {
+		t.Errorf("%v (-want):\n%s", err, d)
+	}
+	if err := want.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readJournal(want.at); got != nil || err != nil {
+		t.Errorf("none is %+v, %v", got, err)
 	}
 }

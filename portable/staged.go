@@ -15,6 +15,7 @@ import (
 // the old one.
 type staged struct {
 	dir  string
+	made string   // where it was made, where keep has moved it
 	stay []string // names in it that do not go
 }
 
@@ -35,13 +36,16 @@ func (s *staged) keep() error {
 	if err := rename(s.dir, to, unix.RENAME_NOREPLACE); err != nil {
 		return err
 	}
-	s.dir = to
+	s.dir, s.made = to, s.dir
 	return nil
 }
 
 // Close removes it, but for what stays.
 func (s *staged) Close() error {
 	if len(s.stay) == 0 {
+		if s.made != "" && rename(s.dir, s.made, unix.RENAME_NOREPLACE) == nil {
+			s.dir, s.made = s.made, "" // what cannot be removed now, the next call removes
+		}
 		return os.RemoveAll(s.dir)
 	}
 	entries, err := os.ReadDir(s.dir)

@@ -39,9 +39,6 @@ func (e *TakenBackError) Unwrap() error { return e.Err }
 // commit makes an edit, or leaves all as it was. What it made aside and cannot remove
 // after that is a note.
 func (h Host) commit(ctx context.Context, e *edit, j jobs) (notes []string, err error) {
-	if err := h.sweep(); err != nil {
-		return nil, fmt.Errorf("remove what an earlier call left: %w", err)
-	}
 	run := &steps.Run{Hook: h.Hook, UndoTimeout: undoBound}
 	kept, err := h.transact(ctx, run, e, j)
 	if err != nil {
@@ -67,7 +64,6 @@ func (h Host) transact(ctx context.Context, run *steps.Run, e *edit, j jobs) (ke
 		return h.wake(ctx, j.stop, nil)
 	})
 	run.OnUndo("disable", func(ctx context.Context) error { return h.enable(ctx, j.disable, j.runtime) })
-	run.OnUndo("daemon-reload", h.reload(j))
 
 	units, err := steps.Do(ctx, run, "stage units", steps.Step[*staged]{
 		Do:   func(context.Context) (*staged, error) { dir, err := e.stage(); return &staged{dir: dir}, err },
@@ -88,6 +84,16 @@ func (h Host) transact(ctx context.Context, run *steps.Run, e *edit, j jobs) (ke
 		return nil, err
 	}
 	run.Own(images)
+	written, err := steps.Do(ctx, run, "journal", steps.Step[*journal]{
+		Do:   func(context.Context) (*journal, error) { return e.note(units.dir, images, j.reload) },
+		Undo: func(_ context.Context, w *journal) error { return w.Close() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	run.Own(written) // and so closed before the directories that it names
+	// Once the old units are back, and before the journal goes.
+	run.OnUndo("daemon-reload", h.reload(j))
 	if err := h.before(ctx, run, j); err != nil {
 		return nil, err
 	}
@@ -106,6 +112,22 @@ func (h Host) transact(ctx context.Context, run *steps.Run, e *edit, j jobs) (ke
 	}
 	images.stay = e.shelf.left
 	return images, nil
+}
+
+// note writes the journal. By then the images that may have to stay are where they do.
+func (e *edit) note(units string, images *staged, reload bool) (*journal, error) {
+	if roots, err := e.shelf.replacesRoots(); err != nil {
+		return nil, err
+	} else if roots {
+		if err := images.keep(); err != nil {
+			return nil, err
+		}
+	}
+	w, err := e.journal(units, images.dir, reload)
+	if err != nil {
+		return nil, err
+	}
+	return w, w.write()
 }
 
 // undo takes back what was done before a step failed, and says so of the error where
@@ -138,16 +160,7 @@ func (h Host) before(ctx context.Context, run *steps.Run, j jobs) error {
 // them.
 func (e *edit) exchangeAll(ctx context.Context, run *steps.Run, units string, images *staged) error {
 	if _, err := steps.Do(ctx, run, "images", steps.Step[[]string]{
-		Do: func(context.Context) ([]string, error) {
-			if roots, err := e.shelf.replacesRoots(); err != nil {
-				return nil, err
-			} else if roots {
-				if err := images.keep(); err != nil {
-					return nil, err
-				}
-			}
-			return e.shelf.exchange(images.dir)
-		},
+		Do:   func(context.Context) ([]string, error) { return e.shelf.exchange(images.dir) },
 		Undo: func(_ context.Context, names []string) error { return e.shelf.exchangeBack(images.dir, names) },
 	}); err != nil {
 		return err

@@ -127,7 +127,7 @@ func (s *stall) picture() picture {
 }
 
 // TestPortableIsKilled kills the program as it makes a system call. The units are the
-// old ones or the new ones, and the next call tidies up.
+// old ones or the new ones, and the next call makes links and copies such, too.
 func TestPortableIsKilled(t *testing.T) {
 	strikePortable(t, 12, func(tracer.Call) []tracer.Strike { return []tracer.Strike{{Signal: syscall.SIGKILL}} })
 }
@@ -176,10 +176,18 @@ func (s *stall) judge(hit tracer.Strike, e *tracer.Ending, before, after picture
 	switch {
 	case e.State.Signaled():
 		wrong = append(wrong, died(e, hit)...)
-		units := withoutStages(now.units)
-		if cmp.Diff(before.units, units) != "" && cmp.Diff(after.units, units) != "" {
-			wrong = append(wrong, "there are neither the old units nor the new ones:\n"+cmp.Diff(before.units, units))
+		want, units := before, withoutStages(now.units)
+		if cmp.Equal(after.units, units) {
+			want = after
+		} else if d := cmp.Diff(before.units, units); d != "" {
+			wrong = append(wrong, "there are neither the old units nor the new ones:\n"+d)
 		}
+		if out, err := s.command([]string{"detach", "nothing"}).CombinedOutput(); err == nil || !strings.Contains(string(out), "it is not attached") {
+			wrong = append(wrong, fmt.Sprintf("the next call, which is refused: %v: %s", err, out))
+		}
+		now = s.picture()
+		now.images = withoutKept(now.images)
+		same("killed, and after the next call", want)
 	case e.State.ExitStatus() == 0:
 		if !strings.Contains(e.Output, "the next call removes") {
 			same("exit code 0", after)
@@ -204,6 +212,17 @@ func (s *stall) judge(hit tracer.Strike, e *tracer.Ending, before, after picture
 		}
 	}
 	return wrong
+}
+
+// withoutKept leaves out the copies that stay until the next boot.
+func withoutKept(all map[string]string) map[string]string {
+	left := map[string]string{}
+	for at, text := range all {
+		if !strings.Contains(at, "/.#extexec-kept-") {
+			left[at] = text
+		}
+	}
+	return left
 }
 
 // withoutStages leaves out what is made aside.
