@@ -120,6 +120,7 @@ func copyImage(ctx context.Context, image, into, shelf string) error {
 	if _, err := p.Move(); err != nil {
 		return errors.Join(err, p.Remove())
 	}
+	p.Close()
 	return nil
 }
 

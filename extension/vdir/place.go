@@ -28,6 +28,7 @@ type Part struct {
 	beside        []string // what belongs to the version by its name
 	aside         *os.File // the directory with the copy; nil once it is gone
 	moved         *Version // where it is, once it was renamed into place
+	pin           *os.File // what was moved: while it is open, nothing else gets its inode number
 }
 
 // Copy makes a copy of a version beside the entries of a versioned directory, with
@@ -100,9 +101,9 @@ func (p *Part) Moved() bool { return p.moved != nil }
 // Move puts the copy into the directory, and never onto something: first what belongs
 // to it, at last, by a rename, the version itself. It returns the path that it has then.
 func (p *Part) Move() (path string, err error) {
-	var st unix.Stat_t
-	if err := unix.Stat(p.Path(), &st); err != nil {
-		return "", &fs.PathError{Op: "stat", Path: p.Path(), Err: err}
+	st, err := p.hold()
+	if err != nil {
+		return "", err
 	}
 	for _, name := range p.beside {
 		// A link, and no rename: by it is known later that the file is ours.
@@ -126,6 +127,20 @@ func (p *Part) Move() (path string, err error) {
 	return path, dir.Sync()
 }
 
+// hold opens the copy, for as long as it may be taken back: by then it has been in
+// everybody's reach.
+func (p *Part) hold() (st unix.Stat_t, err error) {
+	fd, err := unix.Open(p.Path(), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return st, &fs.PathError{Op: "open", Path: p.Path(), Err: err}
+	}
+	p.pin = os.NewFile(uintptr(fd), p.Path())
+	if err := unix.Fstat(fd, &st); err != nil {
+		return st, &fs.PathError{Op: "stat", Path: p.Path(), Err: err}
+	}
+	return st, nil
+}
+
 func suffixOf(path string) string {
 	if filepath.Ext(path) == ".raw" {
 		return ".raw"
@@ -136,7 +151,7 @@ func suffixOf(path string) string {
 // Remove takes back what Copy and Move did. What was moved gets a name that nobody
 // picks before it is removed: nobody sees half of it.
 func (p *Part) Remove() error {
-	defer p.letGo()
+	defer p.Close()
 	if p.moved == nil {
 		return p.discard()
 	}
@@ -149,6 +164,16 @@ func (p *Part) Remove() error {
 		}
 	}
 	return p.discard()
+}
+
+// Close gives up what is held for [Part.Remove], which calls it itself; there is nothing
+// to take back afterwards.
+func (p *Part) Close() {
+	p.letGo()
+	if p.pin != nil {
+		p.pin.Close() // nothing was written through it
+	}
+	p.pin, p.moved = nil, nil
 }
 
 // moveBack undoes the rename of Move. The version may count tries by now.

@@ -87,11 +87,8 @@ func TestPartThatCounts(t *testing.T) {
 			_, _, err := At(path, "", st.Dev, st.Ino).Try()
 			return err
 		},
-		"removed": os.Remove,
-		"replaced": func(path string) error {
-			other := filepath.Dir(path) + "/other" // made first: else it may get the inode number of the one that was removed
-			return errors.Join(os.Mkdir(other, 0o755), os.Remove(path), os.Rename(other, path))
-		},
+		"removed":  os.Remove,
+		"replaced": replace,
 	} {
 		t.Run(name, func(t *testing.T) {
 			from, into := t.TempDir(), t.TempDir()
@@ -118,6 +115,36 @@ func TestPartThatCounts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// replace puts another directory in the place of one, with the same inode number where
+// the file system gives that away.
+func replace(path string) error {
+	var before, st unix.Stat_t
+	if err := errors.Join(unix.Stat(path, &before), os.Remove(path)); err != nil {
+		return err
+	}
+	var tried []string
+	for range 64 {
+		other, err := os.MkdirTemp(filepath.Dir(path), "other")
+		if err != nil {
+			return err
+		}
+		tried = append(tried, other)
+		if err := unix.Stat(other, &st); err != nil {
+			return err
+		}
+		if st.Ino == before.Ino {
+			break
+		}
+	}
+	last := len(tried) - 1
+	for _, other := range tried[:last] {
+		if err := os.Remove(other); err != nil {
+			return err
+		}
+	}
+	return os.Rename(tried[last], path)
 }
 
 // TestPartLeftBehind: what others were killed over is removed by the next copy, with what
