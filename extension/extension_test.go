@@ -295,6 +295,19 @@ func TestPickErrors(t *testing.T) {
 	}
 }
 
+// TestPickGiven: what was given by its path is in no setting, so none is to be changed.
+func TestPickGiven(t *testing.T) {
+	top := t.TempDir()
+	write(t, top, map[string]string{"empty.v/": ""})
+	for path, want := range map[string]string{
+		"/none": "no such file or directory: check the path", "/none.v": "no such file or directory: check the path", "/empty.v": "no entry matches empty_*: install a version there",
+	} {
+		if _, err := Pick(dirRef(top+path), PickOptions{Given: true}); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("Pick(%q): %v, want %q", path, err, want)
+		}
+	}
+}
+
 func TestOpenDirectory(t *testing.T) {
 	nsmounttest.Root(t)
 	top := t.TempDir()

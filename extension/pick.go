@@ -80,6 +80,10 @@ type PickOptions struct {
 	// was started, which is no reason to leave it.
 	Live []string
 
+	// Given says that the path was given as it is, and stands in no setting: an error
+	// then tells nobody to change one.
+	Given bool
+
 	// Arch is the architecture to pick for, in systemd's words; empty: that of
 	// this program.
 	Arch string
@@ -336,6 +340,10 @@ func (p *picker) explain(err error) error {
 		return fmt.Errorf("%w: a file stands in the way of this path: remove it, or name another path", err)
 	}
 	switch {
+	case p.options.Given && errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: check the path", err)
+	case p.options.Given && errors.Is(err, vpick.ErrNoMatch) && p.missing(err):
+		return fmt.Errorf("%w: install a version there", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: install it, or write %q if it may be missing", err, optional)
 	case !errors.Is(err, vpick.ErrNoMatch):

@@ -129,7 +129,7 @@ func (h Host) openExtension(ctx context.Context, given string, base *Image, forc
 	}
 	kind := kindOf(path)
 	ref := settings.Ref{Kind: kind, Path: path, Relax: force && kind == settings.Image}
-	picked, err := extension.Pick(ref, extension.PickOptions{})
+	picked, err := extension.Pick(ref, extension.PickOptions{Given: true})
 	if err != nil {
 		return nil, err
 	}

@@ -736,7 +736,7 @@ func TestRefused(t *testing.T) {
 		{"another's name", func(p *place, r *portable.Request) {
 			_ = os.Rename(p.dir+"/conf/etc/extension-release.d/extension-release.conf", p.dir+"/conf/etc/extension-release.d/extension-release.x")
 		}, "no release file"},
-		{"no extension", func(p *place, r *portable.Request) { r.Extensions = []string{p.dir + "/none"} }, "no such file"},
+		{"no extension", func(p *place, r *portable.Request) { r.Extensions = []string{p.dir + "/none"} }, "no such file or directory: check the path"},
 		{"profile", func(p *place, r *portable.Request) { r.Profile = "lax" }, "--profile none"},
 		{"profile that confines no service", func(p *place, r *portable.Request) {
 			r.Profile = "half"

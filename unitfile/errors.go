@@ -61,7 +61,7 @@ func (e *NotFoundError) Error() string {
 	case e.Path != "":
 		return fmt.Sprintf("unit file %q not found", e.Path)
 	}
-	return fmt.Sprintf("unit %q not found in systemd's search path: check the name, or give the path of a unit file", e.Unit)
+	return fmt.Sprintf("unit %q not found in systemd's search path: check the name", e.Unit)
 }
 
 // Unwrap makes the error an fs.ErrNotExist.

@@ -182,7 +182,7 @@ func (i *installer) whole(ctx context.Context, source, into string) (*vdir.Part,
 		return nil, err
 	}
 	ref := settings.Ref{Kind: i.ref.Kind, Path: abs}
-	before, err := extension.Pick(ref, extension.PickOptions{})
+	before, err := extension.Pick(ref, extension.PickOptions{Given: true})
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (i *installer) whole(ctx context.Context, source, into string) (*vdir.Part,
 	if err != nil {
 		return nil, err
 	}
-	after, err := extension.Pick(ref, extension.PickOptions{})
+	after, err := extension.Pick(ref, extension.PickOptions{Given: true})
 	if err == nil && after.Identity != before.Identity {
 		if err = errors.Join(before.Unread, after.Unread); err == nil {
 			err = errors.New("it changed while it was copied: try again when it is complete")
@@ -234,7 +234,7 @@ func (i *installer) verify(p *vdir.Part) steps.Step[struct{}] {
 		}
 		ref := i.ref
 		ref.Path, ref.Optional = p.Path(), false
-		picked, err := extension.Pick(ref, extension.PickOptions{})
+		picked, err := extension.Pick(ref, extension.PickOptions{Given: true})
 		if err != nil {
 			return struct{}{}, err
 		}

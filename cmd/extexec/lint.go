@@ -89,7 +89,7 @@ func lintUnit(name string, systemd int) (lint.Report, error) {
 			Findings: []lint.Finding{{Severity: lint.Error, File: bad.File, Line: bad.Line, Text: bad.Msg, Remedy: "correct the line: systemd does not read the file either"}}}, nil
 	}
 	if err != nil {
-		return lint.Report{}, err
+		return lint.Report{}, orPath(err)
 	}
 	s, refs := lintSettings(u)
 	return lint.Check(u, gather(u, s, refs, systemd)), nil

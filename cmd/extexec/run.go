@@ -68,7 +68,11 @@ it, of which the newest is picked (systemd.v(7)).`,
 			}
 			o.Argv, o.Probe = args, nsmount.Probe
 			o.Warn, o.FellBack = func(text string) { a.log.Warn(text) }, a.logFellBack
-			return runError(reload.Run(c.Context(), o))
+			err = reload.Run(c.Context(), o)
+			if o.Unit != "" {
+				err = orPath(err)
+			}
+			return runError(err)
 		},
 	}
 	f := c.Flags()

@@ -34,6 +34,15 @@ func loadUnit(name string) (*unitfile.Unit, error) {
 	return unitfile.Load(os.DirFS("/"), serviceName(name), unitfile.SystemPath())
 }
 
+// orPath adds, for a verb that takes one, that the path of a unit file will do too.
+func orPath(err error) error {
+	var missing *unitfile.NotFoundError
+	if errors.As(err, &missing) && missing.Path == "" {
+		return fmt.Errorf("%w; a path with a slash in it names a unit file", err)
+	}
+	return err
+}
+
 // serviceName adds the ".service" that may be left out.
 func serviceName(name string) string {
 	if _, err := unitfile.ParseName(name); err != nil {

@@ -49,8 +49,17 @@ func TestLint(t *testing.T) {
 	if code, out, _ := call("lint", "--systemd-version", "262", dir+"/web.service"); code != exitFailed || !strings.Contains(out, "web.service:1: error: ") {
 		t.Errorf("a file that does not parse: code %d\n%s", code, out)
 	}
-	if code, _, errOut := call("lint", "--systemd-version", "262", "no-such-unit"); code != exitFailed || !strings.Contains(errOut, "no-such-unit.service") {
+	if code, _, errOut := call("lint", "--systemd-version", "262", "no-such-unit"); code != exitFailed || !strings.Contains(errOut, `unit "no-such-unit.service" not found in systemd's search path: check the name; a path with a slash in it names a unit file`) {
 		t.Errorf("no unit: code %d, %q", code, errOut)
+	}
+}
+
+// TestNoSuchUnit: a verb that takes a name alone does not offer to take a path.
+func TestNoSuchUnit(t *testing.T) {
+	for _, args := range [][]string{{"install", t.TempDir(), "no-such-unit"}, {"adopt", "--dry-run", "--systemd-version", "262", "no-such-unit"}} {
+		if code, _, errOut := call(args...); code != exitFailed || !strings.HasSuffix(errOut, `unit "no-such-unit.service" not found in systemd's search path: check the name`+"\n") {
+			t.Errorf("%q: code %d, %q", args, code, errOut)
+		}
 	}
 }
 
