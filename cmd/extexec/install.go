@@ -75,12 +75,16 @@ func (i *installer) install(ctx context.Context, source, unit string) (err error
 		return err
 	}
 	run := &steps.Run{Hook: i.hook}
+	var part *vdir.Part
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("install %q: %w", source, err), run.Undo(ctx))
 		}
+		if part != nil {
+			part.Close()
+		}
 	}()
-	part, err := steps.Do(ctx, run, "copy", i.copy(source, into))
+	part, err = steps.Do(ctx, run, "copy", i.copy(source, into))
 	if err != nil {
 		return err
 	}
@@ -167,7 +171,7 @@ func (i *installer) copy(source, into string) steps.Step[*vdir.Part] {
 			return i.whole(ctx, source, into)
 		},
 		Undo: func(_ context.Context, p *vdir.Part) error {
-			if p.Moved() && live(i.unit, filepath.Join(into, filepath.Base(source))) {
+			if p.Moved() && live(state.DefaultDirs(), i.unit, filepath.Join(into, filepath.Base(source))) {
 				return fmt.Errorf("%q stays: the service may have it: see \"extexec status %s\"", filepath.Join(into, filepath.Base(source)), i.unit)
 			}
 			return p.Remove()
@@ -211,11 +215,16 @@ func (i *installer) whole(ctx context.Context, source, into string) (*vdir.Part,
 	return part, nil
 }
 
-// live says whether a path is in what is recorded of a unit as live or begun.
-func live(unit, path string) bool {
-	_, r, err := recorded(state.DefaultDirs(), unit)
+// live says whether a path may be in what is recorded of a unit as live or begun: it may
+// where that cannot be read.
+func live(dirs state.Dirs, unit, path string) bool {
+	u, err := dirs.Unit(unit)
 	if err != nil {
-		return false
+		return true
+	}
+	r, err := u.Load()
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
 	}
 	has := func(g state.Generation) bool {
 		return slices.ContainsFunc(g.Extensions, func(e state.Extension) bool { return e.Path == path })

@@ -14,6 +14,7 @@ import (
 
 	"github.com/extexec/extexec/internal/steps"
 	"github.com/extexec/extexec/nsmount/nsmounttest"
+	"github.com/extexec/extexec/reload/state"
 )
 
 // A stall is a unit that does not run, with a place for directories and one for images.
@@ -138,6 +139,33 @@ func TestInstallFails(t *testing.T) {
 	}
 	if len(points) < 6 {
 		t.Errorf("the points are %q", points)
+	}
+}
+
+// TestLive: what cannot be known of a record may be what the service has.
+func TestLive(t *testing.T) {
+	dir := t.TempDir()
+	has := func(path string) state.Generation {
+		return state.Generation{Number: 1, Extensions: []state.Extension{{Path: path}}}
+	}
+	u, err := state.In(dir).Unit("web.service")
+	must(t, err)
+	l, err := u.Lock(t.Context(), 0)
+	must(t, err)
+	must(t, l.Save(&state.Record{Current: has("/a")}))
+	must(t, l.Begin(&state.Record{Current: has("/b")}))
+	must(t, l.Close())
+	for path, want := range map[string]bool{"/a": true, "/b": true, "/c": false} {
+		if got := live(state.In(dir), "web.service", path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+	if live(state.In(dir), "other.service", "/a") {
+		t.Error("without a record it is live")
+	}
+	must(t, os.WriteFile(dir+"/record/web.service/state.json", []byte("{"), 0o644))
+	if !live(state.In(dir), "web.service", "/c") {
+		t.Error("a record that cannot be read says that it is not live")
 	}
 }
 
