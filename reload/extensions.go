@@ -225,6 +225,20 @@ func osOf(v *hierarchy.View) (release.OS, error) {
 	return release.OS{File: v.OSReleaseFile, Fields: fields}, nil
 }
 
+// notThere warns of hierarchies that no layer wanted, and that are no directories. That
+// one of the usual three is missing is no surprise.
+func notThere(s settings.Settings, v *hierarchy.View) (warnings []string) {
+	if slices.Equal(s.Hierarchies, settings.Default().Hierarchies) {
+		return nil
+	}
+	for _, one := range v.Surveys {
+		if one.Err != nil && slices.Contains(s.Hierarchies, one.Path) {
+			warnings = append(warnings, one.Err.Error())
+		}
+	}
+	return warnings
+}
+
 // layers are the directories that the extensions give to each hierarchy.
 type layers struct {
 	wanted []hierarchy.Wanted

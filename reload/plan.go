@@ -297,6 +297,7 @@ func (p *planner) stage(target *target, is *situation, v *hierarchy.View, all *o
 		for _, s := range staged {
 			err = errors.Join(err, s.Close())
 		}
+		p.res.Warnings = append(p.res.Warnings, notThere(is.settings, v)...)
 		return l, err
 	}}
 }

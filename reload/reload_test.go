@@ -554,6 +554,34 @@ func TestNameInUse(t *testing.T) {
 	}
 }
 
+// TestHierarchyIsNone: a hierarchy that was asked for and is no directory is told of, where
+// no extension has anything for it.
+func TestHierarchyIsNone(t *testing.T) {
+	b := newBed(t)
+	o, said := b.options(), b.dir+"/said"
+	o.Flags.Hierarchies = []string{"/etc", "/usr/no-such", "/usr/bin/env"}
+	b.svc = nsmounttest.StartCommand(t, child{Run: &o, Warned: said}.command(t))
+	text, err := os.ReadFile(said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := b.reload(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := Plan(t.Context(), PlanOptions{Options: Options{Name: "bed", Dirs: b.dirs, Limits: nsmount.Probe()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range map[string]string{"the plan": strings.Join(plan.Warnings, "\n"), "the start": string(text), "the reload": strings.Join(res.Warnings, "\n")} {
+		for _, want := range []string{`hierarchy "/usr/no-such" does not exist`, `hierarchy "/usr/bin/env" is not a directory`} {
+			if strings.Count(got, want) != 1 {
+				t.Errorf("%s says %q, want %q in it", name, got, want)
+			}
+		}
+	}
+}
+
 func TestTimeout(t *testing.T) {
 	b := newBed(t)
 	b.start()

@@ -403,8 +403,11 @@ func (s *start) stage(is *situation, v *hierarchy.View, all *opened) steps.Step[
 			return nil, err
 		}
 		s.run.Own(m)
-		m.staged, err = hierarchy.Stage(ctx, v, m.layers.wanted, len(is.settings.ReloadCheck) > 0)
-		return m, err
+		if m.staged, err = hierarchy.Stage(ctx, v, m.layers.wanted, len(is.settings.ReloadCheck) > 0); err != nil {
+			return m, err
+		}
+		s.warn(notThere(is.settings, v)...)
+		return m, nil
 	}}
 }
 

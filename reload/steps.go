@@ -278,7 +278,7 @@ func (t *transaction) stage(target *target, is *situation, v *hierarchy.View, al
 		if m.staged, err = hierarchy.Stage(ctx, v, l.wanted, len(is.settings.ReloadCheck) > 0); err != nil {
 			return nil, err
 		}
-		t.res.Warnings = append(t.res.Warnings, copies(m.staged)...)
+		t.res.Warnings = slices.Concat(t.res.Warnings, copies(m.staged), notThere(is.settings, v))
 		return m, t.keepHidden(ctx, target, is, m.staged)
 	}}
 }
