@@ -104,7 +104,7 @@ func (t *transaction) exchangeElsewhere(ctx context.Context, target *target, is 
 			}
 		}
 	}
-	t.res.Warnings = append(t.res.Warnings, "the service makes mount namespaces faster than they can be exchanged: some may show the old state, see \"extexec status\"")
+	t.res.Warnings = append(t.res.Warnings, fmt.Sprintf("the service makes mount namespaces faster than they can be exchanged: some may show the old state, see %s", t.lock.Unit().Hint("status")))
 	return nil
 }
 

@@ -35,6 +35,8 @@ type Failure struct {
 	Live  uint64
 	// Untold is why the service could not be told that the old state is back.
 	Untold error
+
+	look string // the command that shows how things are
 }
 
 // Error says what failed and how things are now.
@@ -49,7 +51,7 @@ func (f *Failure) Error() string {
 	case f.Left == TakenBack:
 		return fmt.Sprintf("%s: %v; the old state is live again", subject, f.Err)
 	case f.Left == Broken:
-		return fmt.Sprintf("%s: %v; it could not be taken back whole: see \"extexec status\", then reload again or restart the service", subject, f.Err)
+		return fmt.Sprintf("%s: %v; it could not be taken back whole: see %s, then reload again or restart the service", subject, f.Err, f.look)
 	default:
 		return fmt.Sprintf("%s: %v; nothing was changed", subject, f.Err)
 	}

@@ -62,7 +62,7 @@ func (t *transaction) transact(ctx context.Context, do func(context.Context) err
 		if err != nil {
 			err = explainFiles(err, t.is)
 			f := failure(t.trigger, t.res.Name, run, t.changed, err, run.Undo(ctx), t.untold)
-			if f.Tried = t.tried; t.is != nil {
+			if f.Tried, f.look = t.tried, t.Dirs.Hint("status", t.res.Name); t.is != nil {
 				f.Live = t.is.record.Current.Number
 			}
 			err = f

@@ -39,7 +39,7 @@ type wayBack struct {
 
 // pick finds the generation to go back to, and picks what it had. Must run in the
 // host view.
-func (b back) pick(lock *state.Lock, is *situation, name string) (wayBack, error) {
+func (b back) pick(lock *state.Lock, is *situation) (wayBack, error) {
 	none := wayBack{}
 	history, err := lock.History()
 	if err != nil {
@@ -54,25 +54,25 @@ func (b back) pick(lock *state.Lock, is *situation, name string) (wayBack, error
 		}
 		b.left = state.Generation{Extensions: attemptOf(now.picked)}
 	}
-	if b.to, err = b.choose(history, is.memory, name); err != nil {
+	if b.to, err = b.choose(history, is.memory, lock.Unit()); err != nil {
 		return none, err
 	}
 	picked, err := pickTrusted(b.to, is.flags.AnyPath)
 	if err != nil {
-		return none, fmt.Errorf("%w; or go back to another generation: extexec history %s", err, name)
+		return none, fmt.Errorf("%w; or go back to another generation: %s", err, lock.Unit().Hint("history"))
 	}
 	return wayBack{b, picked}, nil
 }
 
 // choose finds the generation to go back to.
-func (b *back) choose(history state.History, memory *state.Memory, name string) (state.Generation, error) {
+func (b *back) choose(history state.History, memory *state.Memory, u *state.Unit) (state.Generation, error) {
 	if b.number != 0 {
 		g := history.Number(b.number)
 		if g == nil {
-			return state.Generation{}, fmt.Errorf("there is no generation %d in the history of %q: see extexec history %s", b.number, name, name)
+			return state.Generation{}, fmt.Errorf("there is no generation %d in the history of %q: see %s", b.number, u.Name(), u.Hint("history"))
 		}
 		if !g.Committed() {
-			return state.Generation{}, fmt.Errorf("generation %d was %s: name one that was committed, see extexec history %s", g.Number, g.Outcome, name)
+			return state.Generation{}, fmt.Errorf("generation %d was %s: name one that was committed, see %s", g.Number, g.Outcome, u.Hint("history"))
 		}
 		return *g, nil
 	}
@@ -83,7 +83,7 @@ func (b *back) choose(history state.History, memory *state.Memory, name string) 
 			return *g, nil
 		}
 	}
-	return state.Generation{}, fmt.Errorf("there is no earlier generation with other extensions that is neither held nor refused: name one, see extexec history %s", name)
+	return state.Generation{}, fmt.Errorf("there is no earlier generation with other extensions that is neither held nor refused: name one, see %s", u.Hint("history"))
 }
 
 // unwanted tells whether a generation has an extension that a rollback left, or that

@@ -226,7 +226,7 @@ func TestRollbackRefused(t *testing.T) {
 	_, err = b.rollback(1, Options{})
 	for _, want := range []string{
 		`rollback "bed": `, `conf_1" is no longer what generation 1 had: install that version again`,
-		`sys_1", which generation 1 had, is gone: install that version again`, "extexec history bed", "nothing was changed",
+		`sys_1", which generation 1 had, is gone: install that version again`, "extexec history --state-dir " + b.dir + "/state bed", "nothing was changed",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one with %q", err, want)

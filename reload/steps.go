@@ -129,7 +129,7 @@ func (t *transaction) pick(is *situation) steps.Step[[]*extension.Picked] {
 }
 
 func (t *transaction) pickBack(ctx context.Context, is *situation) ([]*extension.Picked, error) {
-	way, err := nsmount.Do(ctx, t.host, func() (wayBack, error) { return t.back.pick(t.lock, is, t.res.Name) })
+	way, err := nsmount.Do(ctx, t.host, func() (wayBack, error) { return t.back.pick(t.lock, is) })
 	if err != nil {
 		return nil, err
 	}

@@ -51,6 +51,8 @@ func TestUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{"nonsense"}, `unknown command "nonsense"`},
+		{[]string{"statu"}, "error: unknown command \"statu\" for \"extexec\": did you mean status?\nsee: extexec --help\n"},
+		{[]string{"rep"}, `: did you mean run or repair or wrap?`},
 		{[]string{"status"}, "wants one NAME"},
 		{[]string{"status", "a", "b"}, "got 2 arguments"},
 		{[]string{"status", "--nonsense", "a"}, "see: extexec status --help"},

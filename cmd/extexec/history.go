@@ -83,7 +83,7 @@ func remembered(dirs state.Dirs, name string) (*state.Unit, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("find %q: nothing is remembered of it in %q: look at what runs with \"extexec list\"", name, dirs.Memory)
+	return nil, fmt.Errorf("find %q: nothing is remembered of it in %q: look at what runs: %s", name, dirs.Memory, dirs.Hint("list"))
 }
 
 func historyOf(u *state.Unit) (*history, error) {

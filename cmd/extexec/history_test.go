@@ -94,6 +94,14 @@ func TestRollbackUsage(t *testing.T) {
 		{[]string{"rollback", "web", "1", "2"}, "got 3 arguments"},
 		{[]string{"rollback", "web", "first"}, `number of a GENERATION, and got "first"`},
 		{[]string{"rollback", "web", "0"}, "extexec history web shows them"},
+		{[]string{"rollback", "web", "--state-dir=/srv/x", "0"}, "extexec history --state-dir /srv/x web shows them"},
+		{[]string{"rollback", "web", "-3"}, `number of a GENERATION, as history shows it, and got "-3": it does not count`},
+		{[]string{"rollback", "web", "-x3"}, "unknown shorthand flag: 'x' in -x3"},
+		{[]string{"rollback", "--lock-wait=-1s", "web"}, "that is less than nothing: give 0"},
+		{[]string{"unhold", "--lock-wait=-1s", "web"}, "that is less than nothing: give 0"},
+		{[]string{"reload", "--lock-wait=-1ns", "web"}, "that is less than nothing: give 0"},
+		{[]string{"repair", "--lock-wait=-1s"}, "that is less than nothing: give 0"},
+		{[]string{"repair", "--lock-wait=soon"}, `invalid duration "soon"`},
 		{[]string{"unhold"}, "wants a NAME"},
 		{[]string{"history"}, "wants one NAME"},
 	} {
@@ -119,7 +127,7 @@ func TestUnhold(t *testing.T) {
 		want string
 		left int
 	}{
-		{[]string{"web", "/srv/x.v"}, exitFailed, `unhold "/srv/x.v" of "web.service": it is not held`, 3},
+		{[]string{"web", "/srv/x.v"}, exitFailed, `unhold "/srv/x.v" of "web.service": it is not held: see extexec status --state-dir ` + dir + ` web.service`, 3},
 		{[]string{"web", "/srv/a.v"}, exitOK, "/srv/a.v is no longer held", 2},
 		{[]string{"web"}, exitOK, "/srv/c.v is no longer held", 0},
 		{[]string{"web"}, exitOK, "nothing is held", 0},

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/extexec/extexec/reload/state"
 	"github.com/spf13/cobra"
@@ -33,6 +34,32 @@ func (d stateDir) dirs() (state.Dirs, error) {
 	return state.In(abs), nil
 }
 
+// lockWait is the flag that says how long others who hold the lock are waited for.
+func lockWait(c *cobra.Command, wait *time.Duration, whom string) {
+	*wait = 30 * time.Second
+	c.Flags().Var((*waiting)(wait), "lock-wait", "wait for "+whom+" for `TIME` at most")
+}
+
+// A waiting is a time to wait as a flag: not less than none.
+type waiting time.Duration
+
+func (w *waiting) String() string { return time.Duration(*w).String() }
+
+// Type names the type, as that of every time does.
+func (w *waiting) Type() string { return "duration" }
+
+func (w *waiting) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return err
+	}
+	if d < 0 {
+		return errors.New("that is less than nothing: give 0 not to wait")
+	}
+	*w = waiting(d)
+	return nil
+}
+
 // recorded returns the record of a name. As systemctl has it, ".service" may be left
 // out where that leaves no doubt.
 func recorded(dirs state.Dirs, name string) (*state.Unit, *state.Record, error) {
@@ -53,7 +80,7 @@ func recorded(dirs state.Dirs, name string) (*state.Unit, *state.Record, error) 
 			return nil, nil, err
 		}
 	}
-	return nil, nil, fmt.Errorf("find %q: it has no record in %q: look at what runs with \"extexec list\"", name, dirs.Record)
+	return nil, nil, fmt.Errorf("find %q: it has no record in %q: look at what runs: %s", name, dirs.Record, dirs.Hint("list"))
 }
 
 // oneName is the rule for verbs that take one NAME.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -81,7 +80,7 @@ repair" looks at the others.`,
 	f := c.Flags()
 	f.BoolVar(&o.Force, "force", false, "exchange although nothing has changed, as a new generation, and pick what was refused or is held, too")
 	f.BoolVar(&o.IfChanged, "if-changed", false, "do nothing at all where nothing has changed: no ReloadCommand= and no ReloadSignal= either")
-	f.DurationVar(&o.LockWait, "lock-wait", 30*time.Second, "wait for another reload of the same name for `TIME` at most")
+	lockWait(c, &o.LockWait, "another reload of the same name")
 	dirs.flag(c)
 	return c
 }

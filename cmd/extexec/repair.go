@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -78,7 +77,7 @@ repaired.`,
 	f := c.Flags()
 	f.BoolVar(&o.DryRun, "dry-run", false, "say what would be exchanged, and change nothing")
 	f.BoolVar(&asJSON, "json", false, "write JSON")
-	f.DurationVar(&o.LockWait, "lock-wait", 30*time.Second, "wait for a reload of a service for `TIME` at most")
+	lockWait(c, &o.LockWait, "a reload of a service")
 	dir.flag(c)
 	return c
 }

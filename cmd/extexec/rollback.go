@@ -1,13 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os/signal"
 	"strconv"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/extexec/extexec/nsmount"
 	"github.com/extexec/extexec/reload"
@@ -46,7 +47,7 @@ unhold".`,
 			}
 			var err error
 			if number, err = strconv.ParseUint(args[1], 10, 64); err != nil || number == 0 {
-				return fmt.Errorf("rollback wants the number of a GENERATION, and got %q: extexec history %s shows them", args[1], args[0])
+				return wantGeneration(dirs, args[0], args[1])
 			}
 			return nil
 		},
@@ -63,24 +64,46 @@ unhold".`,
 				return reloadError(err)
 			}
 			a.report(res)
-			a.reportBack(res)
+			a.reportBack(res, o.Dirs)
 			return nil
 		},
 	}
 	c.ValidArgsFunction = completeGenerations(&dirs)
-	c.Flags().DurationVar(&o.LockWait, "lock-wait", 30*time.Second, "wait for another reload of the same name for `TIME` at most")
+	c.SetFlagErrorFunc(notANumber)
+	lockWait(c, &o.LockWait, "another reload of the same name")
 	dirs.flag(c)
 	return c
 }
 
+// wantGeneration says which numbers there are. A "-" before one makes it a flag.
+func wantGeneration(dir stateDir, name, got string) error {
+	dirs, err := dir.dirs()
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("rollback wants the number of a GENERATION, and got %q: %s shows them", got, dirs.Hint("history", name))
+}
+
+// notANumber says of what looks like a flag, "-3", that a generation is meant by its number.
+func notANumber(c *cobra.Command, err error) error {
+	var flag *pflag.NotExistError
+	if !errors.As(err, &flag) {
+		return err
+	}
+	if _, no := strconv.ParseUint(flag.GetSpecifiedShortnames(), 10, 64); no != nil {
+		return err
+	}
+	return fmt.Errorf("%s wants the number of a GENERATION, as history shows it, and got %q: it does not count backwards", c.Name(), "-"+flag.GetSpecifiedShortnames())
+}
+
 // reportBack says what a rollback went back to, and what is held now.
-func (a *app) reportBack(res *reload.Result) {
+func (a *app) reportBack(res *reload.Result, dirs state.Dirs) {
 	if !res.Exchanged {
 		return
 	}
 	a.log.Info(fmt.Sprintf("%s: its extensions are those of generation %d", res.Name, res.Back))
 	for _, h := range res.Holds {
-		a.log.Info(fmt.Sprintf("%s: %s is held %s; lift that with: extexec unhold %s %s", res.Name, h.Ref, until(h), res.Name, h.Ref))
+		a.log.Info(fmt.Sprintf("%s: %s is held %s; lift that with: %s", res.Name, h.Ref, until(h), dirs.Hint("unhold", res.Name, h.Ref)))
 	}
 }
 

@@ -79,7 +79,7 @@ func execute(args []string, in io.Reader, out, errOut io.Writer) int {
 	root := a.root(args)
 	root.SetArgs(args)
 	if err := root.ExecuteContext(context.Background()); err != nil && a.shown.err == nil {
-		a.log.Error(onOneLine(strings.TrimSpace(err.Error()), args) + "\nsee: " + helpOf(root, args))
+		a.log.Error(onOneLine(suggestOnOneLine(err.Error()), args) + "\nsee: " + helpOf(root, args))
 		return exitUsage
 	}
 	if a.failed == nil {
@@ -91,6 +91,16 @@ func execute(args []string, in io.Reader, out, errOut io.Writer) int {
 		a.logFailure(text, a.failed)
 	}
 	return code
+}
+
+// suggestOnOneLine has what cobra suggests, each on a line of its own, on that of the
+// error.
+func suggestOnOneLine(text string) string {
+	text, names, _ := strings.Cut(strings.TrimSpace(text), "\n\nDid you mean this?\n")
+	if names == "" {
+		return text
+	}
+	return text + ": did you mean " + strings.Join(strings.Fields(names), " or ") + "?"
 }
 
 // handler writes as the journal wants it where standard error is the journal.

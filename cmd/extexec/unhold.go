@@ -53,14 +53,14 @@ version again. The service need not be running.`,
 			case len(lifted) > 0:
 				return nil
 			case ref != "":
-				return fmt.Errorf("unhold %q of %q: it is not held: see extexec status %s", ref, u.Name(), u.Name())
+				return fmt.Errorf("unhold %q of %q: it is not held: see %s", ref, u.Name(), u.Hint("status"))
 			}
 			a.log.Info(u.Name() + ": nothing is held")
 			return nil
 		},
 	}
 	c.ValidArgsFunction = completeHolds(&dir)
-	c.Flags().DurationVar(&wait, "lock-wait", 30*time.Second, "wait for a reload of the same name for `TIME` at most")
+	lockWait(c, &wait, "a reload of the same name")
 	dir.flag(c)
 	return c
 }

@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxName is the longest name: systemd's UNIT_NAME_MAX, and NAME_MAX of the file
@@ -28,6 +30,19 @@ func DefaultDirs() Dirs {
 // In returns both places below dir, which must be absolute.
 func In(dir string) Dirs {
 	return Dirs{Record: filepath.Join(dir, "record"), Memory: filepath.Join(dir, "memory")}
+}
+
+// Hint is the command line of a verb of extexec that looks at these places, for messages.
+func (d Dirs) Hint(verb string, args ...string) string {
+	words := []string{"extexec", verb}
+	if d != DefaultDirs() {
+		dir := filepath.Dir(d.Record)
+		if strings.ContainsFunc(dir, func(c rune) bool { return c != '/' && (c >= utf8.RuneSelf || !nameByte(byte(c))) }) {
+			dir = strconv.Quote(dir)
+		}
+		words = append(words, "--state-dir", dir)
+	}
+	return strings.Join(append(words, args...), " ")
 }
 
 // A Unit is one name in the two places. It holds nothing open.
@@ -63,6 +78,11 @@ func (u *Unit) RecordDir() string { return u.record }
 
 // MemoryDir returns the directory of the memory, for messages.
 func (u *Unit) MemoryDir() string { return u.memory }
+
+// Hint is [Dirs.Hint] for this name.
+func (u *Unit) Hint(verb string) string {
+	return Dirs{Record: filepath.Dir(u.record), Memory: filepath.Dir(u.memory)}.Hint(verb, u.name)
+}
 
 // Names returns the names that have a record directory, sorted. None is no error.
 func (d Dirs) Names() ([]string, error) {
