@@ -46,6 +46,7 @@ func (b back) pick(lock *state.Lock, is *situation) (wayBack, error) {
 		return none, err
 	}
 	b.left = is.record.Current
+	history = history.With(&b.left)
 	if is.record.Current.Number == 0 {
 		// Systemd has started the unit since, with the newest that there was.
 		now, err := pickAll(is.settings, &state.Memory{}, pickRules{force: true, anyPath: is.flags.AnyPath})
@@ -124,6 +125,11 @@ func Unhold(ctx context.Context, u *state.Unit, ref string, lockWait time.Durati
 	memory, err := lock.Memory()
 	if err != nil {
 		return nil, err
+	}
+	// Whoever committed may have been killed before it came to that. Where there is no
+	// record, or none that can be read, all holds count.
+	if r, err := lock.Load(); err == nil {
+		memory.Settle(r, version.Compare)
 	}
 	for _, h := range memory.Holds {
 		if ref == "" || h.Ref == ref {

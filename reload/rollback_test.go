@@ -373,6 +373,12 @@ func TestKillBeforeHistory(t *testing.T) {
 			if err := os.WriteFile(history, []byte(first+"\n"), 0o600); err != nil { // as such a kill leaves it
 				t.Fatal(err)
 			}
+			if _, err := b.rollback(2, Options{}); err != nil {
+				t.Errorf("back to what is live: %v", err)
+			}
+			if err := os.WriteFile(history, []byte(first+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
 			if next == "refused" {
 				b.extension("conf", "3", map[string]string{"etc/x": ""})
 			} else {

@@ -91,14 +91,15 @@ func historyOf(u *state.Unit) (*history, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &history{Schema: status.Schema, Name: u.Name(), Generations: append([]state.Generation{}, generations...)}
+	h := &history{Schema: status.Schema, Name: u.Name()}
 	r, err := u.Load()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	if err == nil {
-		h.Current = r.Current.Number
+		h.Current, generations = r.Current.Number, generations.With(&r.Current)
 	}
+	h.Generations = append([]state.Generation{}, generations...)
 	return h, nil
 }
 

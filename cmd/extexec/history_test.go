@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,33 @@ func TestUnhold(t *testing.T) {
 		must(t, err)
 		if code != c.code || !strings.Contains(errOut, c.want) || len(m.Holds) != c.left {
 			t.Errorf("%q: code %d, %q, held %+v", c.args, code, errOut, m.Holds)
+		}
+	}
+}
+
+// TestKilledAfterCommit: a kill between the commit and what is then written into the
+// memory shows in nothing that reads.
+func TestKilledAfterCommit(t *testing.T) {
+	dir := t.TempDir()
+	history := someHistory()
+	remember(t, dir, "web.service", history[:2], state.Hold{Ref: "/srv/web.v", Version: "2", Above: "1", Identity: "dir:2"})
+	save(t, dir, "web.service", &state.Record{MountNS: 1<<63 - 1, Current: history[2]})
+	for _, c := range []struct {
+		args      []string
+		want, not string
+	}{
+		{[]string{"history", "web"}, "current    reload  web 3", ""},
+		{[]string{"history", "--json", "web"}, `"number": 3`, ""},
+		{[]string{"status", "web"}, "Generation:  3", "Last attempt"},
+		{[]string{"status", "web"}, "Generation:  3", "HELD"},
+		{[]string{"__complete", "rollback", "web", ""}, "3\tweb 3\n1\tweb 1\n", ""},
+		{[]string{"__complete", "unhold", "web", ""}, ":", "/srv/web.v"},
+		{[]string{"unhold", "web"}, "web.service: nothing is held", ""},
+	} {
+		at := slices.Index(c.args, "web")
+		code, out, errOut := call(slices.Insert(c.args, at, "--state-dir", dir)...)
+		if out += errOut; code != exitOK || !strings.Contains(out, c.want) || c.not != "" && strings.Contains(out, c.not) {
+			t.Errorf("%q: code %d, want %q and not %q\n%s", c.args, code, c.want, c.not, out)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -118,13 +119,16 @@ func until(h state.Hold) string {
 // completeGenerations completes a name, then the numbers of its generations.
 func completeGenerations(d *stateDir) cobra.CompletionFunc {
 	return completeOf(d, func(u *state.Unit) ([]cobra.Completion, error) {
-		h, err := u.History()
+		h, err := historyOf(u)
+		if err != nil {
+			return nil, err
+		}
 		var all []cobra.Completion
-		for i := len(h) - 1; i >= 0; i-- {
-			if h[i].Committed() {
-				all = append(all, cobra.CompletionWithDesc(fmt.Sprint(h[i].Number), visible(extensions(h[i]))))
+		for _, g := range slices.Backward(h.Generations) {
+			if g.Committed() {
+				all = append(all, cobra.CompletionWithDesc(fmt.Sprint(g.Number), visible(extensions(g))))
 			}
 		}
-		return all, err
+		return all, nil
 	})
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/extexec/extexec/extension/version"
 	"github.com/extexec/extexec/reload"
 	"github.com/extexec/extexec/reload/state"
 )
@@ -71,6 +72,9 @@ func completeHolds(d *stateDir) cobra.CompletionFunc {
 		m, err := u.Memory()
 		if err != nil {
 			return nil, err
+		}
+		if r, err := u.Load(); err == nil {
+			m.Settle(r, version.Compare)
 		}
 		var refs []cobra.Completion
 		for _, h := range m.Holds {

@@ -43,6 +43,33 @@ func (h History) Number(n uint64) *Generation {
 	return nil
 }
 
+// With adds the generation of the record where the history lacks it, as [Lock.Complete]
+// will: whoever committed it was killed before it came to that.
+func (h History) With(current *Generation) History {
+	if !lacks(current.Number, len(h), func(i int) (uint64, error) { return h[i].Number, nil }) {
+		return h
+	}
+	return append(slices.Clip(h), *current)
+}
+
+// lacks says whether a generation that was committed is none of n, whose numbers go up,
+// but for those that have none. Where one cannot be read, it says false.
+func lacks(current uint64, n int, number func(i int) (uint64, error)) bool {
+	if current == 0 {
+		return false
+	}
+	for i := n - 1; i >= 0; i-- {
+		is, err := number(i)
+		if err != nil || is == current {
+			return false
+		}
+		if is > 0 && is < current {
+			break
+		}
+	}
+	return true
+}
+
 func loadHistory(d dir) (History, error) {
 	lines, err := readLines(d)
 	if err != nil {

@@ -159,21 +159,16 @@ func (d dir) replaceSynced(name string, contents []byte) error {
 // Complete adds the generation of the record to the history where that lacks it:
 // whoever committed it was killed before it came to that.
 func (l *Lock) Complete(current *Generation, keep int) *Warning {
-	if l.memory.f == nil || current.Number == 0 {
+	if l.memory.f == nil {
 		return nil // that it cannot be remembered is said elsewhere
 	}
 	lines, err := readLines(l.memory)
 	if err != nil {
 		return nil
 	}
-	for i := len(lines) - 1; i >= 0; i-- {
-		n, err := decodeNumber(l.memory.path(historyFile), lines[i])
-		if err != nil || n == current.Number {
-			return nil
-		}
-		if n > 0 && n < current.Number {
-			break
-		}
+	number := func(i int) (uint64, error) { return decodeNumber(l.memory.path(historyFile), lines[i]) }
+	if !lacks(current.Number, len(lines), number) {
+		return nil
 	}
 	return l.AddHistory(*current, keep)
 }

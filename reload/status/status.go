@@ -91,8 +91,8 @@ func Read(u *state.Unit) (*Status, error) {
 	s.Refused, s.Holds = m.Refused, m.Holds
 	if h, err := u.History(); err != nil {
 		s.note("what was tried is not known: %v", err)
-	} else if n := len(h); n > 0 && !h[n-1].Committed() {
-		s.LastAttempt = &h[n-1]
+	} else if h = h.With(&r.Current); len(h) > 0 && !h[len(h)-1].Committed() {
+		s.LastAttempt = &h[len(h)-1]
 	}
 	s.live(r)
 	s.elsewhere(r)
