@@ -45,8 +45,16 @@ type Entry struct {
 	Path       string   `json:"path"`
 	Extensions []string `json:"extensions"`
 	Units      []string `json:"units"`
-	// Missing are those of the images that are not there any more.
+	// Missing are those of the images that are not there any more, and links that lead
+	// nowhere.
 	Missing []string `json:"missing"`
+	// Dangling are the links by which images of it were found by name, and that lead to
+	// what is not there any more: of a ".v/", an older version.
+	Dangling []string `json:"dangling"`
+}
+
+func newEntry(state State, image string) Entry {
+	return Entry{Name: shortName(image), State: state, Path: image, Extensions: []string{}, Units: []string{}, Missing: []string{}, Dangling: []string{}}
 }
 
 // List gives what is attached, and after that the images that could be: those of the
@@ -62,10 +70,11 @@ func (h Host) List(ctx context.Context) ([]Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		e := Entry{Name: shortName(a.Marker[0]), State: s, Path: a.Marker[0], Extensions: a.Marker[1:], Units: a.Units, Missing: []string{}}
+		e := newEntry(s, a.Marker[0])
+		e.Extensions, e.Units = a.Marker[1:], a.Units
 		for _, image := range a.Marker {
 			known[image] = true
-			if !exists(image) && !exists(versions(image)) {
+			if gone(image) && gone(versions(image)) {
 				e.Missing = append(e.Missing, image)
 			}
 		}
@@ -77,15 +86,31 @@ func (h Host) List(ctx context.Context) ([]Entry, error) {
 		for _, d := range entries {
 			p := h.path(dir, d.Name())
 			target, err := os.Readlink(p)
+			if err == nil && known[target] && gone(p) {
+				dangles(list[:attached], target, p)
+			}
 			if strings.HasPrefix(d.Name(), ".") || known[p] || err == nil && known[target] {
 				continue
 			}
 			known[p] = true
-			list = append(list, Entry{Name: shortName(p), State: Detached, Path: p, Extensions: []string{}, Units: []string{}, Missing: []string{}})
+			e := newEntry(Detached, p)
+			if gone(p) {
+				e.Missing = append(e.Missing, p)
+			}
+			list = append(list, e)
 		}
 	}
 	slices.SortStableFunc(list[:attached], func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
 	return list, nil
+}
+
+// dangles notes a link of what is attached from an image.
+func dangles(attached []Entry, image, link string) {
+	for i := range attached {
+		if e := &attached[i]; e.Path == image || slices.Contains(e.Extensions, image) {
+			e.Dangling = append(e.Dangling, link)
+		}
+	}
 }
 
 // versions is the ".v/" that an image lies in, which may have a newer version by now;

@@ -25,6 +25,12 @@ func there(p string) (bool, error) {
 	return err == nil, err
 }
 
+// gone says whether a path leads nowhere: it is not there, or is a link to what is not.
+func gone(p string) bool {
+	_, err := os.Stat(p)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+}
+
 // A spot is what is at a path where an image can be found by its name.
 type spot struct {
 	taken  bool

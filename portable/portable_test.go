@@ -831,6 +831,34 @@ func TestListOddThings(t *testing.T) {
 	}
 }
 
+// TestListMissing: links that lead nowhere are named, of what is attached and of what
+// could have been.
+func TestListMissing(t *testing.T) {
+	p := newPlace(t)
+	if err := os.Symlink(p.dir+"/web_1", p.dir+"/web_2"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.host.Attach(t.Context(), p.request("web_2")); err != nil {
+		t.Fatal(err)
+	}
+	want := func(when string, attached, dangling []string, could string) {
+		t.Helper()
+		list, err := p.host.List(t.Context())
+		if err != nil || len(list) < 1 || !slices.Equal(list[0].Missing, attached) || !slices.Equal(list[0].Dangling, dangling) {
+			t.Fatalf("%s: the list is %+v, %v", when, list, err)
+		}
+		if could != "" && (len(list) != 2 || !slices.Equal(list[1].Missing, []string{could})) {
+			t.Errorf("%s: the list is %+v", when, list)
+		}
+	}
+	shelf := p.dir + "/host/etc/portables"
+	want("at first", nil, nil, "")
+	if err := errors.Join(os.Rename(p.dir+"/web_1", p.dir+"/web_3"), os.Symlink("nowhere", shelf+"/other.raw")); err != nil {
+		t.Fatal(err)
+	}
+	want("without what the links lead to", []string{p.dir + "/web_2"}, []string{shelf + "/web_2"}, shelf+"/other.raw")
+}
+
 // TestRootOfItsOwn: the image is the root of a unit that says another.
 func TestRootOfItsOwn(t *testing.T) {
 	p := newPlace(t)
@@ -875,7 +903,8 @@ func TestVersioned(t *testing.T) {
 	if err := os.Rename(p.dir+"/conf.v/conf_1", p.dir+"/conf.v/conf_2"); err != nil {
 		t.Fatal(err)
 	}
-	if list, err := p.host.List(t.Context()); err != nil || len(list) != 1 || len(list[0].Missing) > 0 {
+	links := []string{p.dir + "/host/run/portables/conf_1"}
+	if list, err := p.host.List(t.Context()); err != nil || len(list) != 1 || len(list[0].Missing) > 0 || !slices.Equal(list[0].Dangling, links) {
 		t.Errorf("with a newer version the list is %+v, %v", list, err)
 	}
 	if _, err := p.host.Detach(t.Context(), r); err != nil {

@@ -395,7 +395,8 @@ func newPortableList(a *app) *cobra.Command {
 in /etc/portables, /run/portables, /usr/local/lib/portables, /usr/lib/portables and
 /var/lib/portables that are not.
 
-    STATE   detached, attached, enabled or running; with -runtime until the next boot`,
+    STATE     detached, attached, enabled or running; with -runtime until the next boot
+    MISSING   images that are not there any more, and links to what is not`,
 		Example: `  extexec portable list
   extexec portable list --json | jq -r '.images[] | select(.missing != []).path'`,
 		Args: cobra.NoArgs,
@@ -419,10 +420,25 @@ in /etc/portables, /run/portables, /usr/local/lib/portables, /usr/lib/portables 
 				}
 				t.add(e.Name, state, strings.Join(e.Units, " "), e.Path, strings.Join(e.Extensions, " "))
 			}
-			return t.write(a.out)
+			return errors.Join(t.write(a.out), a.writeMissing(list))
 		})
 	}
 	return c
+}
+
+// writeMissing names what is not there of what is attached.
+func (a *app) writeMissing(list []portable.Entry) error {
+	t := table{rows: [][]string{{"MISSING", "OF"}}}
+	for _, e := range list {
+		for _, p := range slices.Concat(e.Missing, e.Dangling) {
+			t.add(p, e.Name)
+		}
+	}
+	if len(t.rows) == 1 {
+		return nil
+	}
+	fmt.Fprintln(a.out)
+	return t.write(a.out)
 }
 
 func newPortableIsAttached(a *app) *cobra.Command {
