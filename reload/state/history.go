@@ -44,12 +44,17 @@ func (h History) Number(n uint64) *Generation {
 }
 
 // With adds the generation of the record where the history lacks it, as [Lock.Complete]
-// will: whoever committed it was killed before it came to that.
+// will: whoever committed it was killed before it came to that. What was tried since
+// stays the last.
 func (h History) With(current *Generation) History {
 	if !lacks(current.Number, len(h), func(i int) (uint64, error) { return h[i].Number, nil }) {
 		return h
 	}
-	return append(slices.Clip(h), *current)
+	at := slices.IndexFunc(h, func(g Generation) bool { return g.Number > current.Number })
+	if at < 0 {
+		at = len(h)
+	}
+	return slices.Insert(slices.Clone(h), at, *current)
 }
 
 // lacks says whether a generation that was committed is none of n, whose numbers go up,
