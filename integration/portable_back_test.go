@@ -133,6 +133,40 @@ func backSIGTERM(s *shop) {
 	s.away(base)
 }
 
+// instances: those of a template that run are restarted with a new version of it, and stopped where it goes.
+func instances(s *shop) {
+	template := s.name + "-app@.service"
+	all := []string{s.name + "-app@one.service", s.name + "-app@t\\x2fwo.service"}
+	version := func(n int, unit string) string {
+		dir := s.skeleton(fmt.Sprintf("%s_%d", s.name, n))
+		s.c.WriteFile(dir+"/usr/lib/systemd/system/"+unit, s.service(""), 0o644)
+		return dir
+	}
+	first, second, third := version(1, template), version(2, template), version(3, s.name+"-app.service")
+	s.portable("attach", "--now", "--runtime", first)
+	for _, u := range all {
+		s.rests(u)
+		s.c.Systemctl("start", u)
+	}
+	s.refused(1, "give --now", "detach", first)
+	s.runs(all...)
+	old := []rig.PID{s.c.MainPID(all[0]), s.c.MainPID(all[1])}
+	s.portable("reattach", "--now", "--runtime", second)
+	s.runs(all...)
+	for i, u := range all {
+		if got := s.c.Show(u, "RootDirectory"); got != second || s.c.MainPID(u) == old[i] {
+			s.t.Errorf("%s has the root %s, and is process %v, was %v", u, got, s.c.MainPID(u), old[i])
+		}
+	}
+	s.portable("reattach", "--now", "--runtime", third)
+	s.rests(all...)
+	s.portable("reattach", "--now", "--runtime", second)
+	s.c.Systemctl("start", all[0])
+	s.portable("detach", "--now", second)
+	s.rests(all...)
+	s.nothingLeft()
+}
+
 // gone: an image disappears while it is attached. The service goes on, a reload fails (systemd needs the image for
 // the ExecReload= line), and the units can be detached.
 func gone(s *shop) {

@@ -21,7 +21,7 @@ var portableCases = []struct {
 	{"PT-08", pt08}, {"PT-09", pt09}, {"PT-10", pt10}, {"PT-11", pt11}, {"PT-12", pt12}, {"PT-13", pt13}, {"PT-14", pt14},
 	{"PT-20", pt20}, {"PT-20-copy-symlink", pt20CopySymlink}, {"PT-20-overlay-root", pt20OverlayRoot}, {"PT-20-directories", pt20Directories},
 	{"PT-20-mixed", pt20Mixed}, {"PT-20-force", pt20Force}, {"PT-20-leftovers", pt20Leftovers}, {"PT-20-release", pt20Release}, {"PT-30", pt30}, {"PT-40", pt40},
-	{"back-unit", backUnit}, {"back-enable", backEnable}, {"back-verify", backVerify}, {"back-timeout", backTimeout}, {"back-sigterm", backSIGTERM}, {"gone", gone}, {"sockets", sockets},
+	{"back-unit", backUnit}, {"back-enable", backEnable}, {"back-verify", backVerify}, {"back-timeout", backTimeout}, {"back-sigterm", backSIGTERM}, {"instances", instances}, {"gone", gone}, {"sockets", sockets},
 	{"man-page", manPortable},
 }
 
@@ -48,7 +48,7 @@ func TestPortableCasesAreListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var listed []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `((?:PT|back|gone|man|sockets)[-a-z0-9A-Z]*)` \\|").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `((?:PT|back|instances|gone|man|sockets)[-a-z0-9A-Z]*)` \\|").FindAllStringSubmatch(string(text), -1) {
 		listed = append(listed, m[1])
 	}
 	var there []string
