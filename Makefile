@@ -81,6 +81,7 @@ install: ## binary, units, man pages and completions, below DESTDIR= and PREFIX=
 	@test -x bin/extexec || { echo "build it first: make" >&2; exit 1; }
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin bin/extexec
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system units/*.service units/*.path
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/systemd/system-generators units/extexec-generator
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system-preset units/90-extexec.preset
 	install -D -m 644 units/extexec.tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/extexec.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog share/extexec.catalog

@@ -18,8 +18,10 @@ import (
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	rig.Each(t, func(t *testing.T, c *rig.Container) {
+		c.WriteGenerator("extexec-generator")
 		c.WriteShipped("extexec-reload@.path", "extexec-trigger@.service", "extexec-reload@.service")
 		t.Run("bursts", func(t *testing.T) { watchBursts(t, c.For(t)) })
+		t.Run("daemon-reload", func(t *testing.T) { watchReloaded(t, c.For(t)) })
 		t.Run("nginx", func(t *testing.T) { watchNginx(t, c.For(t)) })
 		t.Run("copied", func(t *testing.T) { watchCopied(t, c.For(t)) })
 		t.Run("other extensions", func(t *testing.T) { watchOthers(t, c.For(t)) })
@@ -116,6 +118,23 @@ func watchBursts(t *testing.T, c *rig.Container) {
 		t.Errorf("main process %v, was %v", now, w.pid)
 	}
 	t.Logf("%d versions, the slowest live after %v", version, longest)
+}
+
+// watchReloaded renames versions into place while systemd reads its units anew: it watches nothing then.
+func watchReloaded(t *testing.T, c *rig.Container) {
+	w := newWatched(t, c, "watch-reloaded", "")
+	const seed = 7
+	random := rand.New(rand.NewPCG(seed, seed))
+	for version := 2; version < 2+bursts(t)/2; version++ {
+		reload := c.Start(rig.Command{Argv: []string{"systemctl", "daemon-reload"}})
+		time.Sleep(time.Duration(random.IntN(150)) * time.Millisecond)
+		w.ship(fmt.Sprintf("conf.v/conf_%d", version), files{w.file: fmt.Sprintf("%d\n", version)})
+		if r, err := reload.Wait(t.Context()); err != nil || r.Code != 0 {
+			t.Fatalf("%v, %s", err, r)
+		}
+		eventually(t, fmt.Sprintf("version %d (seed %d) is live", version, seed), func() bool { return w.shows(fmt.Sprintf("%d\n", version)) })
+	}
+	w.unharmed()
 }
 
 // watchNginx: a page is renamed into the directory, and served; no request fails.

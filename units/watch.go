@@ -27,7 +27,8 @@ func LookUnit(service unitfile.Name) string {
 func instance(service unitfile.Name) string { return strings.TrimSuffix(service.String(), ".service") }
 
 // ForWatch makes the drop-in with which the path unit of a service watches these
-// absolute paths.
+// absolute paths. What changes there while systemd reads its units anew, it does not see;
+// so it also waits for what extexec-generator makes each time.
 func ForWatch(service unitfile.Name, paths []string) (DropIn, error) {
 	unit := PathUnit(service)
 	if len(paths) == 0 {
@@ -43,5 +44,6 @@ func ForWatch(service unitfile.Name, paths []string) (DropIn, error) {
 		}
 		fmt.Fprintf(&b, "PathChanged=%s\n", strings.ReplaceAll(p, "%", "%%"))
 	}
+	b.WriteString("PathExists=%t/systemd/generator/extexec/%i\n")
 	return DropIn{Kind: Watch, Unit: unit, Path: Path(unit), Text: b.String()}, nil
 }

@@ -17,7 +17,7 @@ func TestForWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, lines, _ := strings.Cut(d.Text, "\n\n")
-	if want := "[Path]\nPathChanged=/srv/a%%i.v\nPathChanged=/srv/b c.v\n"; lines != want {
+	if want := "[Path]\nPathChanged=/srv/a%%i.v\nPathChanged=/srv/b c.v\nPathExists=%t/systemd/generator/extexec/%i\n"; lines != want {
 		t.Errorf("%q, want %q", lines, want)
 	}
 	if want := "/etc/systemd/system/extexec-reload@postgresql@15-main.path.d/50-extexec.conf"; d.Path != want {

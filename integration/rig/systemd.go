@@ -55,6 +55,22 @@ func (c *Container) WriteShipped(names ...string) {
 	}
 }
 
+// WriteGenerator has systemd call the generator that the source tree ships, until the end of the test.
+func (c *Container) WriteGenerator(name string) {
+	c.t.Helper()
+	root, err := moduleRoot()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "units", name))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	path := filepath.Join("/run/systemd/system-generators", name)
+	c.WriteFile(path, string(text), 0o755)
+	c.t.Cleanup(func() { c.Remove(path) })
+}
+
 // WriteUnits writes many units and drop-ins at once, for tests that load them only: they are not stopped.
 func (c *Container) WriteUnits(units map[string]string) {
 	c.t.Helper()
