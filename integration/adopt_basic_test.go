@@ -125,10 +125,11 @@ func TestAdoptRefused(t *testing.T) {
 			for release, field := range wrong {
 				c.Rename(a.dir+"/"+name, a.dir+"/good")
 				a.shipFor(release, name, files{service: "bad\n", ours: "bad\n"})
+				before := c.Journal(a.unit)
 				if r := a.tryReload(); r.Code == 0 {
 					t.Errorf("a release file of %q is not refused", release)
 				}
-				log := lastLines(c.Journal(a.unit), 4)
+				log := strings.TrimPrefix(c.Journal(a.unit), before) // any daemon-reload has lines in it, too
 				if name == "more" && !(strings.Contains(log, "nothing was changed") && strings.Contains(log, a.dir+"/more") && strings.Contains(log, field)) {
 					t.Errorf("the refusal of %q does not name extension, field and outcome:\n%s", release, log)
 				}
@@ -142,11 +143,6 @@ func TestAdoptRefused(t *testing.T) {
 			}
 		}
 	})
-}
-
-func lastLines(text string, n int) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 // TestAdoptDelegated has a mount namespace that belongs to the service's own user namespace: all of it is locked in a
