@@ -2,13 +2,14 @@
 // ExtensionDirectories=, into an extension, in two steps:
 //
 //   - [Pick] finds out which version a ref means now, and what its identity is.
-//     Nothing is mounted and no content is read, so it is what a reload does
-//     first, and all that it does when nothing has changed.
+//     Nothing is mounted. Of a directory no content is read, of an image what says
+//     its root hash and whether it has one. So it is what a reload does first, and
+//     all that it does when nothing has changed.
 //   - [Open] makes a tree of what was picked, finds the release file in it and
 //     matches it against the service root. The tree is attached nowhere.
 //
-// Both make every look-up on the calling goroutine, in the mount namespace of its
-// thread, and start nothing: a caller that wants the host's view calls them on a
+// Both look paths up on the calling goroutine, in the mount namespace of its thread, and
+// run no program: a caller that wants the host's view calls them on a
 // thread that has it.
 //
 // An [Opened] owns its tree. Its layers are what [Opened.Layer] gives for a

@@ -1,11 +1,13 @@
 // Package reload is the transaction: from what a service asks for to what it
-// sees. [Reload] exchanges the extensions of a running service, [Run] starts a
-// command with them. Both read as docs/architecture.md lists their steps; each step
+// sees. [Reload] exchanges the extensions of a running service, [Rollback] for those of
+// an earlier generation, [Repair] for the same ones where they do not show; [Plan] says
+// what a reload would do. [Run] starts a command with them. They read as
+// docs/architecture.md lists their steps; each step
 // has its inverse beside it (internal/steps).
 //
 // # Contract
 //
-// Until the step "exchange" nothing changes that anyone can see. Whatever fails
+// Until the step "exchange" nothing changes that the service can see. Whatever fails
 // afterwards is undone: the old trees come back, and the service is told again.
 // A [*Failure] says how a reload left things; a failed inverse is in it too.
 // Everything slow happens before the target namespace is entered for the

@@ -3,8 +3,8 @@
 // /etc/extension-release.d/extension-release.NAME (confext), as systemd does it
 // for a unit, and reads the os-release file that it is judged against.
 //
-// A tree is given as an open directory. Look-ups use openat2(2), Linux 5.6, with
-// RESOLVE_IN_ROOT: a symbolic link is followed inside the tree, and never out of
+// A tree is given as an open directory. Look-ups are those of openat2(2)
+// with RESOLVE_IN_ROOT (package internal/lookup): a symbolic link is followed inside the tree, and never out of
 // it. Nothing but a regular file is ever opened for reading, so that a fifo or a
 // device in a foreign tree neither blocks nor acts, and no more than [MaxSize]
 // bytes are read. All of it happens on the calling goroutine.

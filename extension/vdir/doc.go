@@ -4,7 +4,8 @@
 // try, and "web_2.raw" once it was good).
 //
 // And it puts versions into them: a [Part] is copied aside, on the same file system and
-// below a name that nobody picks, and renamed into place.
+// below a name that nobody picks, and renamed into place. It holds that open until it is
+// closed or taken back.
 //
 // An entry is renamed within its directory and never onto another one; the
 // directory is synced. Many programs may count at once: each finds the entry under

@@ -3,10 +3,10 @@
 //
 // # Flow
 //
-//	view, err := hierarchy.Take(ctx, ns, opts)            // look, once; clone out all that is needed
-//	staged, err := hierarchy.Stage(ctx, view, wanted)     // complete trees, carried mounts on, locked
-//	err = live.Do(ctx, staged[i].Exchange)                // the new tree beneath, the old one detached
-//	err = live.Do(ctx, staged[i].ExchangeBack)            // the inverse
+//	view, err := hierarchy.Take(ctx, ns, live, options)         // look, once; clone out all that is needed
+//	staged, err := hierarchy.Stage(ctx, view, wanted, rehearse) // complete trees, carried mounts on, locked
+//	err = live.Do(ctx, staged[i].Exchange)                     // the new tree beneath, the old one detached
+//	err = live.Do(ctx, staged[i].ExchangeBack)                 // the inverse
 //
 // Taking a view is the only time that paths are looked up in the target
 // namespace, but for the exchange itself; whether the carried mounts are still those

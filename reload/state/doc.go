@@ -25,7 +25,8 @@
 // # Contract
 //
 // Every file is written to a temporary name in the same directory, synced, and
-// renamed; the directory is synced after that. A process that is killed anywhere
+// renamed; the directory is synced after that (of a record as far as that can be
+// done: it ends with the service in a power cut). A process that is killed anywhere
 // leaves the old file or the new one. [Lock.Begin] writes the whole intended record
 // beside the current one, so that [Lock.Commit] is a rename alone and cannot fail
 // for lack of space.

@@ -4,7 +4,8 @@
 //
 // # Contract
 //
-// It only looks: nothing is entered, mounted, locked or changed. What is live is
+// It only looks: nothing is entered, mounted or changed, and a lock is
+// only tried, for a moment, to tell whether a reload is at work. What is live is
 // read from the mount table of a process in the service's namespace; nothing is
 // looked up by path there. What cannot be found out (for example without
 // privileges) is "unknown", and a note says why; it is an error only where there is
