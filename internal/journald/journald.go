@@ -52,12 +52,6 @@ func NewHandler(w io.Writer, o Options) *Handler {
 	return h
 }
 
-// Stderr returns a handler for standard error, with prefixes where that is the
-// journal's stream. A nil level means [slog.LevelInfo].
-func Stderr(level slog.Leveler) *Handler {
-	return NewHandler(os.Stderr, Options{Level: level, Prefix: IsStream(os.Stderr, os.Getenv("JOURNAL_STREAM"))})
-}
-
 // IsStream says whether f is the stream that the environment variable
 // JOURNAL_STREAM describes: "DEVICE:INODE", see systemd.exec(5). A child of a
 // service inherits the variable also when its standard error goes elsewhere.
