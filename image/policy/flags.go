@@ -126,24 +126,6 @@ func (f Flags) extend() Flags {
 	return f
 }
 
-// reduce is the reverse of extend.
-func (f Flags) reduce() Flags {
-	for _, m := range []Flags{UseMask, ReadOnlyMask, GrowFSMask} {
-		if f&m == m {
-			f &^= m
-		}
-	}
-	return f
-}
-
-// impossible says that no partition at all could satisfy extended flags.
-func (f Flags) impossible() bool {
-	if f&UseMask == Absent { // The attributes of a partition that is not there do not matter.
-		return false
-	}
-	return f&UseMask == 0 || f&ReadOnlyMask == 0 || f&GrowFSMask == 0
-}
-
 // FSTypes gives the names of the file systems among the flags.
 func (f Flags) FSTypes() []string {
 	var names []string

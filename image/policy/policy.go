@@ -17,9 +17,6 @@ var (
 	ErrDuplicate  = errors.New("two rules for the same partition")                   // [ENOTUNIQ]
 )
 
-// ErrImpossible is what Intersect returns where no image could satisfy both policies.
-var ErrImpossible = errors.New("no image can satisfy both image policies")
-
 // ParseError says which word of a policy string is wrong, and how.
 type ParseError struct {
 	Policy string // the whole string
@@ -229,33 +226,4 @@ func (p Policy) String() string {
 		rules = append(rules, "="+p.restFlags().String())
 	}
 	return strings.Join(rules, ":")
-}
-
-// Intersect gives the policy that allows what both allow, or ErrImpossible.
-func Intersect(a, b Policy) (Policy, error) {
-	return combine(a, b, func(x, y Flags) Flags { return x & y })
-}
-
-// Union gives the policy that allows what either allows.
-func Union(a, b Policy) (Policy, error) {
-	return combine(a, b, func(x, y Flags) Flags { return x | y })
-}
-
-func combine(a, b Policy, op func(x, y Flags) Flags) (Policy, error) {
-	rest := op(a.restFlags().extend(), b.restFlags().extend())
-	if rest.impossible() {
-		return Policy{}, fmt.Errorf("combine image policies %q and %q: %w", a, b, ErrImpossible)
-	}
-	p := Policy{rest: rule{rest.reduce(), true}}
-	for d := range designators {
-		if !a.rules[d].given && !b.rules[d].given {
-			continue
-		}
-		f := op(a.Allowed(d), b.Allowed(d))
-		if f.impossible() {
-			return Policy{}, fmt.Errorf("combine image policies %q and %q for %s: %w", a, b, d, ErrImpossible)
-		}
-		p.rules[d] = rule{f.reduce(), true}
-	}
-	return p, nil
 }

@@ -128,45 +128,6 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-func TestCombine(t *testing.T) {
-	for _, c := range []struct {
-		op         func(a, b Policy) (Policy, error)
-		name       string
-		a, b, want string
-	}{
-		{Intersect, "intersect", "", "", ""},
-		{Intersect, "intersect", "-", "-", "-"},
-		{Intersect, "intersect", "*", "*", "*"},
-		{Intersect, "intersect", "~", "~", "~"},
-		{Intersect, "intersect", "root=verity+signed", "root=signed+verity", "root=verity+signed"},
-		{Intersect, "intersect", "root=verity+signed", "root=signed", "root=signed"},
-		{Intersect, "intersect", "root=verity+signed", "root=verity", "root=verity"},
-		{Intersect, "intersect", "root=open", "root=verity", "root=verity"},
-		{Intersect, "intersect", "root=open", "=verity+ignore", "root=verity+ignore:=ignore"},
-		{Union, "union", "root=verity+signed", "root=signed+verity", "root=verity+signed"},
-		{Union, "union", "root=verity+signed", "root=signed", "root=verity+signed"},
-		{Union, "union", "root=verity+signed", "root=verity", "root=verity+signed"},
-		{Union, "union", "root=signed", "root=verity", "root=verity+signed"},
-		{Union, "union", "root=signed:=absent", "root=verity:=unused", "root=verity+signed"},
-		{Union, "union", "root=open", "root=verity", "root=open"},
-		{Union, "union", "root=open", "=verity+ignore", "root=open:=verity+ignore"},
-		{Union, "union", "root=open:usr=absent", "root=open:usr=absent", "root=open:usr=absent"},
-	} {
-		got, err := c.op(mustParse(t, c.a), mustParse(t, c.b))
-		if err != nil || !got.Equivalent(mustParse(t, c.want)) {
-			t.Errorf("%s %q and %q: %q, %v; want %q", c.name, c.a, c.b, got, err, c.want)
-		}
-	}
-	for _, c := range [][2]string{
-		{"root=absent", "root=encrypted"}, {"~", "=unused"},
-		{"root=verity+read-only-on", "root=verity+read-only-off"},
-	} {
-		if _, err := Intersect(mustParse(t, c[0]), mustParse(t, c[1])); !errors.Is(err, ErrImpossible) {
-			t.Errorf("intersect %q and %q: %v, want ErrImpossible", c[0], c[1], err)
-		}
-	}
-}
-
 func TestFSType(t *testing.T) {
 	for _, c := range []struct {
 		policy string
@@ -215,10 +176,6 @@ func FuzzParse(f *testing.F) {
 		q, err := Parse(p.String())
 		if err != nil || !q.Equivalent(p) {
 			t.Fatalf("%q printed as %q: %v", s, p, err)
-		}
-		// A partition that no rule lets be ("home=verity") makes a policy impossible, nothing else does.
-		if u, err := Union(p, p); err != nil && !errors.Is(err, ErrImpossible) || err == nil && !u.Equivalent(p) {
-			t.Fatalf("%q: union with itself is %q, %v", s, u, err)
 		}
 	})
 }
