@@ -27,9 +27,6 @@ type ExecCommand struct {
 // IgnoreFailure is the prefix "-".
 func (c ExecCommand) IgnoreFailure() bool { return strings.Contains(c.Prefix, "-") }
 
-// NoEnvExpand is the prefix ":".
-func (c ExecCommand) NoEnvExpand() bool { return strings.Contains(c.Prefix, ":") }
-
 var (
 	execWords   = Splitter{Unquote: true, CUnescape: true}
 	execRelaxed = Splitter{Unquote: true, CUnescape: true, UnescapeRelax: true}

@@ -91,24 +91,7 @@ func (n Name) withInstance(instance string) (Name, error) {
 	return ParseName(n.prefix + "@" + instance + "." + n.kind)
 }
 
-// Escape makes a string fit for a unit name, as systemd-escape does.
-func Escape(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case c == '/':
-			b.WriteByte('-')
-		case c == '-' || c == '\\' || (i == 0 && c == '.') || strings.IndexByte(nameChars, c) < 0:
-			fmt.Fprintf(&b, `\x%02x`, c)
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
-// Unescape is the inverse of Escape.
+// Unescape gives what was made fit for a unit name, as systemd-escape --unescape does.
 func Unescape(s string) (string, error) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -128,26 +111,7 @@ func Unescape(s string) (string, error) {
 	return b.String(), nil
 }
 
-// EscapePath makes a path fit for a unit name, as systemd-escape --path does:
-// "/" is "-", slashes at both ends go, ".." is refused.
-func EscapePath(p string) (string, error) {
-	var parts []string
-	for part := range strings.SplitSeq(p, "/") {
-		switch part {
-		case "", ".":
-		case "..":
-			return "", fmt.Errorf("escape path %q: it has a \"..\"", abbreviate(p))
-		default:
-			parts = append(parts, part)
-		}
-	}
-	if len(parts) == 0 {
-		return "-", nil
-	}
-	return Escape(strings.Join(parts, "/")), nil
-}
-
-// UnescapePath is the inverse of EscapePath; the path is absolute.
+// UnescapePath is the same for a path, systemd-escape --unescape --path: it is absolute.
 func UnescapePath(s string) (string, error) {
 	if s == "" {
 		return "", fmt.Errorf("unescape path: it is empty")
