@@ -187,9 +187,6 @@ func (p *Process) Wait(ctx context.Context) (Result, error) {
 	}
 }
 
-// PID is the host's pid of the process.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
-
 // Signal sends the process a signal.
 func (p *Process) Signal(s unix.Signal) error { return p.cmd.Process.Signal(s) }
 

@@ -341,16 +341,6 @@ func (s *Service) OpenDir(name, path string) {
 	s.must(request{Do: "opendir", Args: []string{name, path}})
 }
 
-// ReadAt reads a file below a directory that the service keeps open.
-func (s *Service) ReadAt(name, path string) string {
-	s.t.Helper()
-	r, err := s.ask(request{Do: "readat", Args: []string{name, path}})
-	if err != nil {
-		return "error: " + err.Error()
-	}
-	return r.Text
-}
-
 // Hammer starts a thread for each argument that opens and reads files in a loop
 // and counts what it finds. An argument is a path, or several with commas between
 // them; a path "NAME:REL" is read below an open directory.
@@ -559,9 +549,6 @@ func (w *worker) do(q request) (string, map[string]int, error) {
 		fd, err := unix.Open(q.Args[1], unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		w.dirs[q.Args[0]] = fd
 		return "", nil, err
-	case "readat":
-		text, err := readAt(w.dirs[q.Args[0]], q.Args[1])
-		return text, nil, err
 	case "hammer":
 		w.stop.Store(false)
 		w.tally = map[string]int{}
