@@ -455,24 +455,42 @@ func rawGuard(p *rawPlan) {
 	}
 }
 
+// killRounds bounds how often what does not end is killed, each time with a pause: what
+// the kernel holds (state D), such as who waits for a FUSE server that has taken the
+// request, ends by no signal.
+const killRounds = 200
+
 // rawKillGroup kills the command, unless it has ended, and its process group: it
-// has one of its own unless it was started in ours.
+// has one of its own unless it was started in ours. It gives up after some seconds.
 //
 //go:norace
 //go:nosplit
 func rawKillGroup(p *rawPlan) {
-	if p.exited {
-		return
-	}
-	if p.session {
-		syscall.RawSyscall6(unix.SYS_KILL, -p.command, uintptr(unix.SIGKILL), 0, 0, 0, 0)
-	}
-	syscall.RawSyscall6(unix.SYS_KILL, p.command, uintptr(unix.SIGKILL), 0, 0, 0, 0)
-	for !p.exited {
-		if rawWait(p, 0) == 0 {
+	for range killRounds {
+		if p.exited {
 			return
 		}
+		if p.session {
+			syscall.RawSyscall6(unix.SYS_KILL, -p.command, uintptr(unix.SIGKILL), 0, 0, 0, 0)
+		}
+		syscall.RawSyscall6(unix.SYS_KILL, p.command, uintptr(unix.SIGKILL), 0, 0, 0, 0)
+		rawReap(p)
+		if !p.exited {
+			rawPause(p)
+		}
 	}
+}
+
+// rawPause waits for a child's end, but not long.
+//
+//go:norace
+//go:nosplit
+func rawPause(p *rawPlan) {
+	p.poll[0] = unix.PollFd{Fd: int32(p.signals), Events: unix.POLLIN}
+	p.timeout = unix.Timespec{Nsec: 50_000_000}
+	syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p.poll)), 1, uintptr(unsafe.Pointer(&p.timeout)), 0, 0, 0)
+	rawTerminated(p)
+	rawReap(p)
 }
 
 // rawTerminated empties the signalfd and says whether SIGTERM was in it.
@@ -524,13 +542,12 @@ func rawReap(p *rawPlan) {
 }
 
 // rawKillAll kills every child and reaps it, until there is none. The children
-// of one that died become ours, as we are a subreaper. It gives up on one that
-// the kernel holds (state D) after some seconds.
+// of one that died become ours, as we are a subreaper. It gives up after some seconds.
 //
 //go:norace
 //go:nosplit
 func rawKillAll(p *rawPlan) {
-	for range 200 {
+	for range killRounds {
 		if p.children == ^uintptr(0) {
 			syscall.RawSyscall6(unix.SYS_KILL, -p.command, uintptr(unix.SIGKILL), 0, 0, 0, 0)
 			syscall.RawSyscall6(unix.SYS_KILL, p.command, uintptr(unix.SIGKILL), 0, 0, 0, 0)
@@ -542,10 +559,7 @@ func rawKillAll(p *rawPlan) {
 		if errno == unix.ECHILD {
 			return
 		}
-		p.poll[0] = unix.PollFd{Fd: int32(p.signals), Events: unix.POLLIN}
-		p.timeout = unix.Timespec{Nsec: 50_000_000}
-		syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p.poll)), 1, uintptr(unsafe.Pointer(&p.timeout)), 0, 0, 0)
-		rawTerminated(p)
+		rawPause(p)
 	}
 }
 

@@ -123,7 +123,8 @@ func (e *StartError) remedy() string {
 // Run runs a command in a place and waits for it. However it ends, and also
 // when this process is killed, everything that the command started is killed
 // before Run returns (see [Command.KeepRest]); only what another process was
-// asked to start stays.
+// asked to start stays, and what the kernel does not let go of within ten seconds: who
+// waits for a file system that the service serves itself, and that does not answer.
 //
 // The error is an [*ExitError] when the command ended with a status other than
 // 0, a [*StartError] when it was not executed, and wraps the context's error
