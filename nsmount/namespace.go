@@ -240,6 +240,49 @@ func (n *Namespace) Close() error {
 // File opens the mount namespace that the thread is in; the caller closes it.
 func (n *Namespace) File() (*os.File, error) { return os.Open(n.task + "/ns/mnt") }
 
+// Owner is the user namespace that the mount namespace belongs to, ioctl_nsfs(2): who is
+// root there may mount in it. One that is above the caller's own is not told: the result
+// is the zero FileID then.
+func (n *Namespace) Owner() (FileID, error) {
+	f, err := n.File()
+	if err != nil {
+		return FileID{}, err
+	}
+	defer f.Close()
+	var owner int
+	err = lookup.Use(f, func(fd int) (err error) {
+		owner, err = unix.IoctlRetInt(fd, unix.NS_GET_USERNS)
+		return err
+	})
+	if errors.Is(err, unix.EPERM) {
+		return FileID{}, nil
+	}
+	if err != nil {
+		return FileID{}, &OpError{Op: "ioctl", Target: f.Name(), Flags: "NS_GET_USERNS", Err: err}
+	}
+	user := os.NewFile(uintptr(owner), "user namespace")
+	defer user.Close()
+	return fileID(user)
+}
+
+// OwnUserNamespace is the one that this process is in.
+func OwnUserNamespace() (FileID, error) {
+	f, err := os.Open("/proc/self/ns/user")
+	if err != nil {
+		return FileID{}, err
+	}
+	defer f.Close()
+	return fileID(f)
+}
+
+func fileID(f *os.File) (FileID, error) {
+	var st unix.Stat_t
+	if err := lookup.Use(f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
+		return FileID{}, &OpError{Op: "fstat", Target: f.Name(), Err: err}
+	}
+	return FileID{st.Dev, st.Ino}, nil
+}
+
 // Table reads the mount table as the namespace's thread sees it.
 func (n *Namespace) Table() (*Table, error) {
 	// What changes from here on is news to Changed.

@@ -351,6 +351,53 @@ func TestElsewhereOwnThing(t *testing.T) {
 	}
 }
 
+// TestElsewhereDisguised has a process of the service make a user and a mount namespace,
+// and there put something on a hierarchy that looks like an overlay of ours and has no
+// mounts below it: it does not get a tree that shows what a mount hides from the service.
+func TestElsewhereDisguised(t *testing.T) {
+	const hidden = "/etc/extension-release.d/extension-release.conf"
+	for _, tt := range []struct {
+		name string
+		put  func(c *nsmounttest.Child)
+		says bool
+	}{
+		{"a part of ours", func(c *nsmounttest.Child) { c.Mount("/etc/default", "/etc", "", unix.MS_BIND, "") }, false},
+		{"an overlay", func(c *nsmounttest.Child) {
+			c.Mount("extexec:1.1:bed", "/etc", "overlay", 0, "lowerdir=/usr/lib:/usr/share")
+		}, true},
+		{"an overlay with a self-bind", func(c *nsmounttest.Child) {
+			c.Mount("extexec:1.1:bed", "/etc", "overlay", 0, "lowerdir=/usr/lib:/usr/share")
+			c.Mount("/etc/extension-release.d", "/etc/extension-release.d", "", unix.MS_BIND, "")
+		}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBed(t)
+			b.write("Namespaces=unit")
+			b.start()
+			b.svc.Mount("tmpfs", "/etc/extension-release.d", "tmpfs", unix.MS_RDONLY, "size=4k") // InaccessiblePaths=
+			b.install("2")
+			if _, err := b.reload(Options{}); err != nil {
+				t.Fatal(err)
+			}
+			c := b.svc.Spawn(nsmounttest.Options{Propagation: unix.MS_PRIVATE, UserNS: true})
+			tt.put(c)
+			b.install("3")
+			res, err := b.reload(Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.want("3")
+			if got := c.Read(hidden); !strings.Contains(got, "no such file") {
+				t.Errorf("what is hidden from the service shows: %q", got)
+			}
+			want := `"/etc/extension-release.d" is mounted in the service's own namespace, and not there`
+			if says := strings.Contains(strings.Join(res.Warnings, "\n"), want); says != tt.says {
+				t.Errorf("warnings %q, one of the mount: want %v", res.Warnings, tt.says)
+			}
+		})
+	}
+}
+
 // TestElsewhereNoLayer: where no extension is left for a hierarchy, all namespaces
 // show the base, also a sandbox that has bound the service's tree over nothing.
 func TestElsewhereNoLayer(t *testing.T) {

@@ -287,7 +287,7 @@ func propagate(t *nsmount.Tree, nested, shared bool) error {
 // bindable refuses a hierarchy with an unbindable mount below it.
 func (s *Survey) bindable(table *nsmount.Table) error {
 	if p := unbindable(table, s.Point); p != "" {
-		return fmt.Errorf("carry mount %q: it is unbindable, and cloning would drop it in silence: make it private (mount --make-private %s)", p, p)
+		return fmt.Errorf("carry mount %q: it is unbindable, and cloning would drop it in silence: make it private (mount --make-private %q)", p, p)
 	}
 	return nil
 }

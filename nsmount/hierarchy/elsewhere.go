@@ -3,7 +3,10 @@ package hierarchy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path"
+	"slices"
 
 	"github.com/extexec/extexec/nsmount"
 )
@@ -22,11 +25,42 @@ func (v *View) Elsewhere(ctx context.Context, live *nsmount.Namespace, shown Sou
 	for _, s := range v.Surveys {
 		e.Surveys = append(e.Surveys, &Survey{Path: s.Path, Base: s.Base, borrowed: true})
 	}
-	if err := e.surveyElsewhere(ctx, live, shown); err != nil {
+	err := e.surveyElsewhere(ctx, live, shown)
+	if err == nil && e.owner != v.owner {
+		err = e.hidesAll(v)
+	}
+	if err != nil {
 		_ = e.Close()
 		return nil, err
 	}
 	return e, nil
+}
+
+// hidesAll refuses a namespace in which something is not mounted that is in the service's
+// own. Who is root in a user namespace mounts there what he likes, an overlay with a
+// source like ours too; and the base that the new one is to show has, beneath its mounts,
+// what is hidden from the service.
+func (v *View) hidesAll(own *View) error {
+	for i, s := range v.Surveys {
+		if s.leave {
+			continue
+		}
+		for _, c := range own.Surveys[i].Carried {
+			if !slices.ContainsFunc(s.Carried, func(there Carried) bool { return there.covers(c) }) {
+				return fmt.Errorf("%q is mounted in the service's own namespace, and not there", path.Join(s.Path, c.Path))
+			}
+		}
+	}
+	return nil
+}
+
+// covers tells whether what the other mount hides does not show because of this one. A
+// self-bind hides nothing.
+func (c Carried) covers(other Carried) bool {
+	if c.How == Rebuilt {
+		return other.How == Rebuilt && c.Path == other.Path
+	}
+	return c.hides(other.Path)
 }
 
 // Older tells whether a hierarchy shows an older exchange than it should.
@@ -67,6 +101,9 @@ func (v *View) surveyElsewhere(ctx context.Context, live *nsmount.Namespace, sho
 func (v *View) enter(ctx context.Context, live *nsmount.Namespace, judge func(*Survey, *carrySource) error) (carrySources, error) {
 	var err error
 	if v.table, err = live.Table(); err != nil {
+		return nil, err
+	}
+	if v.owner, err = live.Owner(); err != nil {
 		return nil, err
 	}
 	seen, err := nsmount.Do(ctx, live, v.open)

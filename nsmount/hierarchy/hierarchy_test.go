@@ -369,7 +369,7 @@ func TestRefusals(t *testing.T) {
 		{"a mount over our overlay", nil, func(f *fixture) {
 			f.exchange("L1")
 			f.svc.Mount("/src", "/etc", "", unix.MS_BIND, "")
-		}, `survey "/etc": another mount covers the overlay (extexec:1.1:test)`},
+		}, `survey "/etc": another mount covers the overlay ("extexec:1.1:test")`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t, nsmounttest.Options{}, tt.prepare)

@@ -302,3 +302,49 @@ func TestElsewhereHangs(t *testing.T) {
 		t.Error("it is not left alone")
 	}
 }
+
+// TestPartOfAnOverlay has a service bind a part of our overlay on the hierarchy: that is
+// something of its own, although the mount table has our source for it.
+func TestPartOfAnOverlay(t *testing.T) {
+	f := newFixture(t, nsmounttest.Options{}, nil)
+	f.exchange("L1")
+	f.svc.Mount("/etc/dir", "/etc", "", unix.MS_BIND, "")
+	v, s, err := f.stage("L2")
+	if err == nil {
+		s.Close()
+		v.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), `another mount covers the overlay ("extexec:1.1:test")`) {
+		t.Errorf("error %v, want that something covers the overlay", err)
+	}
+	if err := f.svc.Unmount("/etc"); err != nil {
+		t.Fatal(err)
+	}
+	f.exchange("L2")
+	f.want("/etc/version=2", "/etc/base=base")
+}
+
+// TestRestrictionsAreLocked: where the mount namespace belongs to a user namespace of the
+// service's own, who is root there cannot lift what an overlay is restricted to, whether
+// or not there are mounts below it.
+func TestRestrictionsAreLocked(t *testing.T) {
+	for _, carry := range []bool{false, true} {
+		for _, rehearse := range []bool{false, true} {
+			f := newFixture(t, nsmounttest.Options{UserNS: true}, nil)
+			f.rehearse = rehearse
+			if carry {
+				f.svc.Mount("/src/null", "/etc/secret", "", unix.MS_BIND, "")
+			}
+			for _, l := range []string{"L1", "L2"} {
+				f.exchange(l)
+				for lifted, left := range map[string]uintptr{"nodev": unix.MS_RDONLY, "ro": unix.MS_NODEV} {
+					err := f.svc.TryMount("", "/etc", "", unix.MS_REMOUNT|unix.MS_BIND|left, "")
+					if !errors.Is(err, unix.EPERM) {
+						t.Errorf("carry=%v, rehearse=%v, %s: %s could be lifted: %v", carry, rehearse, l, lifted, err)
+					}
+				}
+			}
+			f.want("/etc/version=2", "/etc/base=base")
+		}
+	}
+}

@@ -72,14 +72,23 @@ func ParseSource(text string) (s Source, ok bool) {
 	return s, err1 == nil && err2 == nil && name != ""
 }
 
+// ShownBy is the overlay of ours of which a mount shows all or a part.
+func ShownBy(m *nsmount.Mount) (s Source, ok bool) {
+	if m.FSType != "overlay" {
+		return Source{}, false
+	}
+	return ParseSource(m.Source)
+}
+
 // OwnerOf tells who made a mount. systemd marks its unit overlays with a source
 // of its own (262; not yet in 257); before that the layers give it away, which lie
-// below a directory that only its executor uses (core/namespace.c).
+// below a directory that only its executor uses (core/namespace.c). What shows a part of
+// an overlay is no overlay of anybody's, but a bind of somebody's.
 func OwnerOf(m *nsmount.Mount) (Owner, Source) {
-	if m.FSType != "overlay" {
+	if m.FSType != "overlay" || m.Root != "/" {
 		return Foreign, Source{}
 	}
-	if s, ok := ParseSource(m.Source); ok {
+	if s, ok := ShownBy(m); ok {
 		return Ours, s
 	}
 	if m.Source == "systemd-extensions" {

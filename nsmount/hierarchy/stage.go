@@ -100,6 +100,9 @@ func Stage(ctx context.Context, v *View, wanted []Wanted, rehearse bool) (staged
 		st.copies = 2
 	}
 	defer st.close()
+	if st.delegated, err = v.delegated(); err != nil {
+		return nil, fmt.Errorf("stage: %w", err)
+	}
 	st.findHome(wanted)
 	for i, s := range v.Surveys {
 		one, err := st.build(ctx, s, wanted[i])
@@ -118,11 +121,21 @@ func Stage(ctx context.Context, v *View, wanted []Wanted, rehearse bool) (staged
 
 // stager holds the scratch namespaces, which are made when they are first needed.
 type stager struct {
-	limits  nsmount.Limits
-	copies  int // of each tree
-	scratch *nsmount.Scratch
-	spots   map[*Staged]*nsmount.Spot
-	home    *nsmount.Scratch // of the layers, on kernels where an overlay needs one
+	limits nsmount.Limits
+	copies int // of each tree
+	// delegated says that every tree is locked, also one without carried mounts.
+	delegated bool
+	scratch   *nsmount.Scratch
+	spots     map[*Staged]*nsmount.Spot
+	home      *nsmount.Scratch // of the layers, on kernels where an overlay needs one
+}
+
+// delegated tells whether the namespace belongs to a user namespace below ours. Who
+// is root there may change what a mount is restricted to, nodev say, unless that is locked
+// (mount_namespaces(7)).
+func (v *View) delegated() (bool, error) {
+	own, err := nsmount.OwnUserNamespace()
+	return v.owner != own && v.owner != nsmount.FileID{}, err
 }
 
 func (st *stager) close() {
@@ -171,7 +184,7 @@ func (st *stager) build(ctx context.Context, s *Survey, w Wanted) (*Staged, erro
 	if err != nil {
 		return one, s.explain(err)
 	}
-	if len(s.Carried) == 0 {
+	if len(s.Carried) == 0 && !st.delegated {
 		one.tree = tree
 		if st.copies > 1 {
 			one.second, err = st.overlay(ctx, s, w)

@@ -105,6 +105,7 @@ type View struct {
 	options Options
 	owned   []*nsmount.Tree
 	table   *nsmount.Table // of the live namespace
+	owner   nsmount.FileID // the user namespace that it belongs to
 	fds     *os.File       // our own /proc/self/fd, while a survey is made: in its namespace a service may have another
 }
 
@@ -206,6 +207,9 @@ func (v *View) survey(ctx context.Context, ns *os.File, live *nsmount.Namespace)
 		return err
 	}
 	v.table = table
+	if v.owner, err = live.Owner(); err != nil {
+		return err
+	}
 	seen, err := nsmount.Do(ctx, live, v.open)
 	if err != nil {
 		return err
@@ -483,7 +487,7 @@ func (s *Survey) uncovered(table *nsmount.Table) error {
 	for i := range table.Mounts {
 		m := &table.Mounts[i]
 		if owner, _ := OwnerOf(m); m.Point == s.Point && owner != Foreign {
-			return fmt.Errorf("another mount covers the overlay (%s) on it: unmount it, or restart the service", m.Source)
+			return fmt.Errorf("another mount covers the overlay (%q) on it: unmount it, or restart the service", m.Source)
 		}
 	}
 	return nil

@@ -305,6 +305,12 @@ func (s *Service) Mount(source, target, fsType string, flags uintptr, data strin
 	s.must(request{Do: "mount", Args: []string{source, target, fsType, data}, Flag: flags})
 }
 
+// TryMount is [Service.Mount] where that may be refused.
+func (s *Service) TryMount(source, target, fsType string, flags uintptr, data string) error {
+	_, err := s.ask(request{Do: "mount", Args: []string{source, target, fsType, data}, Flag: flags})
+	return err
+}
+
 // Follow starts a thread of the service in a copy of its namespace, whose "/" has
 // the given propagation: MS_SHARED makes a peer of it, MS_SLAVE a follower.
 func (s *Service) Follow(propagation uintptr) {

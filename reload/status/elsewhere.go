@@ -78,8 +78,8 @@ func (s *Status) lookAt(r *state.Record, ns service.MountNamespace) (n Namespace
 func oldMounts(t *nsmount.Table, name string, serial uint64, known map[string]bool) (points []string) {
 	for i := range t.Mounts {
 		m := &t.Mounts[i]
-		owner, source := hierarchy.OwnerOf(m)
-		if known[m.Point] || owner != hierarchy.Ours || !source.Names(name) || source.Serial >= serial {
+		source, ours := hierarchy.ShownBy(m)
+		if known[m.Point] || !ours || !source.Names(name) || source.Serial >= serial {
 			continue
 		}
 		if stack := t.Stack(m.Point); len(stack) > 0 && stack[len(stack)-1] == m {
