@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/internal/turn"
 )
 
 const (
@@ -31,7 +33,10 @@ func attachLoop(image *os.File, offset, size int64, sectorSize uint32) (*os.File
 	}
 	defer control.Close()
 	begin := time.Now()
-	lockLoops(control, loopWait)
+	// Between asking for a free device and taking it another may take it: of two hundred who do that at once, each but
+	// one would come too late, time and again. systemd locks that file for the same purpose
+	// (loop_device_make_internal of its loop-util.c); who does not is met by trying again.
+	turn.Wait(control, loopWait)
 	for {
 		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
@@ -50,19 +55,6 @@ func attachLoop(image *os.File, offset, size int64, sectorSize uint32) (*os.File
 
 // loopPause is how long is paused at most; several who do this at once get out of step.
 const loopPause = 5 * time.Millisecond
-
-// lockLoops keeps others from taking a free device between asking for it and taking it, until the file is closed: of
-// two hundred who do that at once, each but one would come too late, time and again. systemd locks that file for the
-// same purpose (loop_device_make_internal of its loop-util.c); who does not, or holds it for longer than wait, is met by
-// trying again.
-func lockLoops(control *os.File, wait time.Duration) (locked bool) {
-	for begin := time.Now(); ; time.Sleep(rand.N(loopPause)) {
-		err := unix.Flock(int(control.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Since(begin) >= wait {
-			return err == nil
-		}
-	}
-}
 
 // configureLoop opens the loop device and makes it show the image.
 func configureLoop(path string, image *os.File, offset, size int64, sectorSize uint32) (*os.File, error) {

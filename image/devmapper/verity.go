@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/extexec/extexec/internal/turn"
 )
 
 // Verity describes a device.
@@ -40,8 +42,12 @@ type Device struct {
 
 const (
 	prefix = "extexec-verity-"
-	// tries bounds how often a device is looked for that another process is about to make, or to remove.
-	tries = 100
+	// patience is how long a device is waited for that another process is about to make, or to remove. Where hundreds of
+	// services start at once on a machine that is busy, that can be seconds.
+	patience = 10 * time.Second
+	// abandoned is how long one is half made for before it counts as left so by somebody who was killed, where nobody
+	// else can be making it.
+	abandoned = 200 * time.Millisecond
 	// numbers bounds how many devices there are of one root hash, of which all but the last have seen changed blocks.
 	numbers = 16
 )
@@ -91,28 +97,33 @@ var (
 	// errOther says that the device of that name is not to be shared.
 	errOther = errors.New("another device has this name")
 	// errAgain says that a device is being made or removed.
-	errAgain = errors.New("the device comes or goes")
+	errAgain = errors.New("the device comes and goes")
 )
 
 func (c *control) open(v Verity, name string, signed bool, backing func() (data, hash *os.File, err error)) (d *Device, err error) {
-	for range tries {
+	begin := time.Now()
+	// Whoever makes one has the lock, unless it has another /dev.
+	alone := turn.Wait(c.f, patience)
+	for seen := time.Now(); ; time.Sleep(2 * time.Millisecond) {
 		d, err = c.share(v, name, signed)
 		if errors.Is(err, unix.ENXIO) {
 			d, err = c.create(v, name, signed, backing)
 		}
 		switch {
-		case errors.Is(err, errAgain):
-			time.Sleep(2 * time.Millisecond)
-			continue
-		case err != nil && !errors.Is(err, errOther):
-			err = fmt.Errorf("open device %s: %w", name, err)
+		case err == nil, errors.Is(err, errOther):
+			return d, err
+		case !errors.Is(err, errAgain):
+			return nil, fmt.Errorf("open device %s: %w", name, err)
+		case time.Since(begin) > patience:
+			return nil, fmt.Errorf("open device %s: %w for %s: try again", name, err, patience)
+		case alone && time.Since(seen) > abandoned:
+			// Nobody has it open, else it stays.
+			if _, _, err := c.call(unix.DM_DEV_REMOVE, request{name: name}); err != nil && !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.EBUSY) {
+				return nil, fmt.Errorf("remove device %s, which another process has begun and not finished: %w", name, err)
+			}
+			seen = time.Now()
 		}
-		return d, err
 	}
-	// Whoever made it did not come to an end with it: it has no table, and nobody has it open.
-	_, _, err = c.call(unix.DM_DEV_REMOVE, request{name: name})
-	return nil, fmt.Errorf("open device %s: another process has begun it and not finished; it was removed, try again: %w", name,
-		cmp.Or(err, errAgain))
 }
 
 // share opens a device that is there. ENXIO: there is none.
