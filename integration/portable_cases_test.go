@@ -22,6 +22,7 @@ var portableCases = []struct {
 	{"PT-20", pt20}, {"PT-20-copy-symlink", pt20CopySymlink}, {"PT-20-overlay-root", pt20OverlayRoot}, {"PT-20-directories", pt20Directories},
 	{"PT-20-mixed", pt20Mixed}, {"PT-20-force", pt20Force}, {"PT-20-leftovers", pt20Leftovers}, {"PT-20-release", pt20Release}, {"PT-30", pt30}, {"PT-40", pt40},
 	{"back-unit", backUnit}, {"back-enable", backEnable}, {"back-verify", backVerify}, {"back-timeout", backTimeout}, {"back-sigterm", backSIGTERM}, {"instances", instances}, {"gone", gone}, {"sockets", sockets},
+	{"order", order},
 	{"man-page", manPortable},
 }
 
@@ -48,7 +49,7 @@ func TestPortableCasesAreListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var listed []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `((?:PT|back|instances|gone|man|sockets)[-a-z0-9A-Z]*)` \\|").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `((?:PT|back|instances|gone|man|order|sockets)[-a-z0-9A-Z]*)` \\|").FindAllStringSubmatch(string(text), -1) {
 		listed = append(listed, m[1])
 	}
 	var there []string
@@ -648,4 +649,41 @@ func sockets(s *shop) {
 		s.portable("detach", "--now", base)
 		s.nothingLeft()
 	}
+}
+
+// order: units that come after one another are started so, and stopped the other way round.
+func order(s *shop) {
+	const units = 5
+	base := s.base(s.name + "_1")
+	unit := func(n int) string { return fmt.Sprintf("%s-%d.service", s.name, n) }
+	var start, stop []string
+	match := []string{"journalctl", "--no-pager", "--output=cat", "_PID=1"}
+	for n := range units {
+		s.c.WriteFile(base+"/usr/lib/systemd/system/"+unit(n), "[Unit]\nAfter="+unit(n+1)+"\n"+s.service(""), 0o644)
+		last := units - 1 - n
+		start = append(start, "Starting "+unit(last), "Started "+unit(last))
+		stop = append(stop, "Stopping "+unit(n), "Stopped "+unit(n))
+		match = append(match, "UNIT="+unit(n))
+	}
+	seen := 0
+	is := func(verb string, want []string) {
+		s.t.Helper()
+		s.c.Must("journalctl", "--sync")
+		var got []string
+		for _, m := range regexp.MustCompile(`(?m)^(\w+ing|Started|Stopped) ([-a-z0-9]+\.service)`).FindAllStringSubmatch(s.c.Must(match...), -1) {
+			got = append(got, m[1]+" "+m[2])
+		}
+		all := len(got)
+		got = slices.DeleteFunc(got[seen:], func(e string) bool { return !slices.Contains(want, e) })
+		if seen = all; !slices.Equal(got, want) {
+			s.t.Errorf("%s: systemd did %q, want %q", verb, got, want)
+		}
+	}
+	s.portable("attach", "--now", "--runtime", base)
+	is("attach", start)
+	s.portable("reattach", "--now", base)
+	is("reattach", start)
+	s.portable("detach", "--now", base)
+	is("detach", stop)
+	s.nothingLeft()
 }

@@ -19,8 +19,7 @@
 //
 // # Threads
 //
-// Everything happens on the caller's goroutine, in its mount namespace: that of the host. Only jobs of the [Manager]
-// are waited for side by side, on goroutines of their own.
+// Everything happens on the caller's goroutine, in its mount namespace: that of the host.
 //
 // # Not for
 //

@@ -23,9 +23,10 @@ type Manager interface {
 	Active(ctx context.Context, unit string) (bool, error)
 	Instances(ctx context.Context, template string) ([]string, error) // that run
 	FileState(ctx context.Context, unit string) (string, error)
-	Start(ctx context.Context, unit string) error
-	Stop(ctx context.Context, unit string) error
-	Restart(ctx context.Context, unit string) error
+	Ordering(ctx context.Context, unit string) (after, before []string, err error)
+	Start(ctx context.Context, units ...string) error // jobs queued in this order, and waited for
+	Stop(ctx context.Context, units ...string) error
+	Restart(ctx context.Context, units ...string) error
 	EnableFiles(ctx context.Context, units []string, runtime bool) error
 	DisableFiles(ctx context.Context, units []string, runtime bool) error
 	Clean(ctx context.Context, unit string) error

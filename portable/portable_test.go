@@ -10,10 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -36,44 +34,26 @@ type place struct {
 // asked stands in for systemd: it remembers what it was asked for, and fails what it
 // is to fail.
 type asked struct {
-	mu      sync.Mutex
 	calls   []string
 	active  []string
 	enabled []string
 	fail    string // the call that fails, once
 
-	together int // as many starts, or stops, are waited for before the first returns
-	waiting  int
-	gather   chan struct{}
+	after, before map[string][]string // of units
+	queued        [][]string          // the units of each call for jobs
 }
 
-// job is a call that may have to wait for others.
-func (a *asked) job(ctx context.Context, words ...string) error {
-	if err := a.call(words...); err != nil || a.together == 0 {
-		return err
+// jobs are calls of which each has its turn.
+func (a *asked) jobs(verb string, units []string) (err error) {
+	a.queued = append(a.queued, append([]string{verb}, units...))
+	for _, u := range units {
+		err = errors.Join(err, a.call(verb, u))
 	}
-	a.mu.Lock()
-	if a.waiting == 0 {
-		a.gather = make(chan struct{})
-	}
-	gather := a.gather
-	if a.waiting++; a.waiting == a.together {
-		a.waiting = 0
-		close(gather)
-	}
-	a.mu.Unlock()
-	select {
-	case <-gather:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return err
 }
 
 func (a *asked) call(words ...string) error {
 	c := strings.Join(words, " ")
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.calls = append(a.calls, c)
 	if c == a.fail {
 		a.fail = ""
@@ -102,10 +82,13 @@ func (a *asked) FileState(_ context.Context, unit string) (string, error) {
 	}
 	return "disabled", nil
 }
-func (a *asked) Start(ctx context.Context, unit string) error { return a.job(ctx, "start", unit) }
-func (a *asked) Stop(ctx context.Context, unit string) error  { return a.job(ctx, "stop", unit) }
-func (a *asked) Clean(_ context.Context, unit string) error   { return a.call("clean", unit) }
-func (a *asked) Restart(_ context.Context, unit string) error { return a.call("restart", unit) }
+func (a *asked) Ordering(_ context.Context, unit string) (after, before []string, err error) {
+	return a.after[unit], a.before[unit], nil
+}
+func (a *asked) Start(_ context.Context, units ...string) error   { return a.jobs("start", units) }
+func (a *asked) Stop(_ context.Context, units ...string) error    { return a.jobs("stop", units) }
+func (a *asked) Restart(_ context.Context, units ...string) error { return a.jobs("restart", units) }
+func (a *asked) Clean(_ context.Context, unit string) error       { return a.call("clean", unit) }
 func (a *asked) EnableFiles(_ context.Context, units []string, _ bool) error {
 	return a.call(append([]string{"enable"}, units...)...)
 }
@@ -523,23 +506,32 @@ func TestInstances(t *testing.T) {
 	}
 }
 
-// TestJobsAtOnce: no unit is waited for before the others are asked for, since one may
-// have to come after another.
-func TestJobsAtOnce(t *testing.T) {
+// TestOrder: units are asked for as one, those first that others come after, by either's
+// word; and stopped the other way round.
+func TestOrder(t *testing.T) {
 	p := newPlace(t)
 	p.base("second_1", "second.service", "second-b.service", "second-c.service")
-	p.asks.together = 3
+	a, b, c := "second.service", "second-b.service", "second-c.service"
+	p.asks.after = map[string][]string{b: {"basic.target", c}, a: {a}}
+	p.asks.before = map[string][]string{c: {"shutdown.target"}, a: {c}}
 	r := p.request("second_1")
 	r.Now = true
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if _, err := p.host.Attach(ctx, r); err != nil {
-		t.Fatal(err)
+	queued := func(do func(context.Context, portable.Request) (*portable.Result, error), want ...[]string) {
+		t.Helper()
+		p.asks.queued = nil
+		_, err := do(t.Context(), r)
+		if d := cmp.Diff(want, p.asks.queued); d != "" {
+			t.Errorf("%v, and systemd was asked for (-want):\n%s", err, d)
+		}
 	}
-	p.asks.active = []string{"second.service", "second-b.service", "second-c.service"}
-	if _, err := p.host.Detach(ctx, r); err != nil {
-		t.Fatal(err)
-	}
+	p.asks.fail = "start " + b
+	queued(p.host.Attach, []string{"start", a, c, b}, []string{"stop", b, c, a})
+	queued(p.host.Attach, []string{"start", a, c, b})
+	p.asks.active = []string{c, b, a}
+	queued(p.host.Reattach, []string{"restart", a, c, b})
+	p.asks.fail = "daemon-reload"
+	queued(p.host.Detach, []string{"stop", b, c, a}, []string{"start", a, c, b})
+	queued(p.host.Detach, []string{"stop", b, c, a})
 }
 
 // TestKilled kills the program at every point, also when it takes back what failed in the
@@ -599,7 +591,14 @@ func killedAt(t *testing.T, verb, at, fails string, before, after map[string]str
 	default:
 		t.Errorf("killed %s: attached is neither what was nor what was to be: %v", at, got)
 	}
+	asks := is == "new" || at == "before undo daemon-reload"
 	p.asks.calls, p.asks.active = nil, nil
+	if asks { // what the next call cannot do, the one after does
+		p.asks.fail = "daemon-reload"
+		if _, err := p.host.Detach(t.Context(), portable.Request{Base: "nothing"}); err == nil || !strings.Contains(err.Error(), "systemd says no") {
+			t.Errorf("killed %s, and systemd does not read its units: %v", at, err)
+		}
+	}
 	for range 2 {
 		if _, err := p.host.Detach(t.Context(), portable.Request{Base: "nothing"}); !errors.Is(err, portable.ErrNotAttached) {
 			t.Errorf("killed %s: the next call: %v", at, err)
@@ -608,7 +607,7 @@ func killedAt(t *testing.T, verb, at, fails string, before, after map[string]str
 			t.Errorf("killed %s, with the %s units, the next call leaves (-want):\n%s", at, is, d)
 		}
 	}
-	if (is == "new" || at == "before undo daemon-reload") && !slices.Equal(p.asks.calls, []string{"daemon-reload"}) {
+	if asks && !slices.Equal(p.asks.calls, []string{"daemon-reload", "daemon-reload"}) {
 		t.Errorf("killed %s, the next calls asked systemd for %q", at, p.asks.calls)
 	}
 	if _, err := p.host.Reattach(t.Context(), p.request("web_1")); err != nil {

@@ -189,3 +189,20 @@ func TestJournal(t *testing.T) {
 		t.Errorf("none is %+v, %v", got, err)
 	}
 }
+
+func TestOrdered(t *testing.T) {
+	for _, c := range []struct {
+		after map[string][]string
+		want  string
+	}{
+		{nil, "a b c"},
+		{map[string][]string{"a": {"b"}}, "b a c"},
+		{map[string][]string{"a": {"c"}, "c": {"b", "x"}, "x": {"a"}}, "b c a"},
+		{map[string][]string{"a": {"a"}}, "a b c"},
+		{map[string][]string{"a": {"b"}, "b": {"a"}}, "c a b"}, // a circle
+	} {
+		if got := strings.Join(ordered(strings.Fields("a b c"), c.after), " "); got != c.want {
+			t.Errorf("%v: %s, want %s", c.after, got, c.want)
+		}
+	}
+}

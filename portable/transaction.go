@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/extexec/extexec/internal/steps"
@@ -147,7 +146,7 @@ func (j jobs) undo(ctx context.Context, run *steps.Run, failed error) error {
 // before is what the units that are attached are asked for while they still are. What
 // is cleaned does not come back.
 func (h Host) before(ctx context.Context, run *steps.Run, j jobs) error {
-	if err := do(ctx, run, "stop", func(ctx context.Context) error { return atOnce(ctx, j.stop, h.stop) }, nil); err != nil {
+	if err := do(ctx, run, "stop", func(ctx context.Context) error { return h.stop(ctx, j.stop) }, nil); err != nil {
 		return err
 	}
 	if err := do(ctx, run, "disable", func(ctx context.Context) error { return h.disable(ctx, j.disable, j.runtime) }, nil); err != nil {
@@ -175,7 +174,7 @@ func (h Host) afterwards(ctx context.Context, run *steps.Run, j jobs) error {
 	if err := do(ctx, run, "enable", func(ctx context.Context) error { return h.enable(ctx, j.enable, j.runtime) }, nil); err != nil {
 		return err
 	}
-	run.OnUndo("start", func(ctx context.Context) error { return atOnce(ctx, j.start, h.stop) })
+	run.OnUndo("start", func(ctx context.Context) error { return h.stop(ctx, j.start) })
 	start, rest := j.start, []string(nil)
 	if slices.ContainsFunc(slices.Concat(j.start, j.restart), isSocket) {
 		start, rest = nil, j.start // in their order with the others
@@ -209,22 +208,6 @@ func each(ctx context.Context, units []string, do func(context.Context, string) 
 	return nil
 }
 
-// atOnce asks for a job of every unit, and waits for all: so systemd can have them in the
-// order that the units ask for.
-func atOnce(ctx context.Context, units []string, job func(context.Context, string) error) error {
-	errs := make([]error, len(units))
-	var waiting sync.WaitGroup
-	for i, u := range units {
-		waiting.Go(func() { errs[i] = job(ctx, u) })
-	}
-	waiting.Wait()
-	failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil })
-	if len(failed) > 1 {
-		return fmt.Errorf("%w; so do %d more units", failed[0], len(failed)-1)
-	}
-	return errors.Join(failed...)
-}
-
 func isSocket(unit string) bool { return strings.HasSuffix(unit, ".socket") }
 
 // wake starts units and restarts others. systemd starts no socket whose service runs, and
@@ -233,14 +216,14 @@ func isSocket(unit string) bool { return strings.HasSuffix(unit, ".socket") }
 func (h Host) wake(ctx context.Context, start, restart []string) error {
 	sockets, others := apart(slices.Concat(start, restart))
 	if len(sockets) == 0 {
-		return errors.Join(atOnce(ctx, start, h.start), atOnce(ctx, restart, h.restart))
+		return errors.Join(h.start(ctx, start), h.restart(ctx, restart))
 	}
 	stopFirst, stopThen := apart(restart)
 	for _, phase := range []struct {
 		units []string
-		job   func(context.Context, string) error
+		job   func(context.Context, []string) error
 	}{{stopFirst, h.stop}, {stopThen, h.stop}, {sockets, h.start}, {others, h.start}} {
-		if err := atOnce(ctx, phase.units, phase.job); err != nil {
+		if err := phase.job(ctx, phase.units); err != nil {
 			return err
 		}
 	}
@@ -260,27 +243,6 @@ func apart(units []string) (sockets, others []string) {
 }
 
 var errNoManager = errors.New("there is no systemd to ask")
-
-func (h Host) start(ctx context.Context, unit string) error {
-	if h.Manager == nil {
-		return fmt.Errorf("start unit %q: %w", unit, errNoManager)
-	}
-	return h.Manager.Start(ctx, unit)
-}
-
-func (h Host) stop(ctx context.Context, unit string) error {
-	if h.Manager == nil {
-		return fmt.Errorf("stop unit %q: %w", unit, errNoManager)
-	}
-	return h.Manager.Stop(ctx, unit)
-}
-
-func (h Host) restart(ctx context.Context, unit string) error {
-	if h.Manager == nil {
-		return fmt.Errorf("restart unit %q: %w", unit, errNoManager)
-	}
-	return h.Manager.Restart(ctx, unit)
-}
 
 func (h Host) clean(ctx context.Context, unit string) error {
 	if h.Manager == nil {

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -16,19 +17,24 @@ func (e *JobError) Error() string {
 	return fmt.Sprintf("%s unit %q: %s: look at systemctl status %s", e.Verb, e.Unit, e.Result, e.Unit)
 }
 
-// Start starts a unit and waits for the job's end, as systemctl start does.
-func (m *Manager) Start(ctx context.Context, unit string) error {
-	return m.job(ctx, "start", unit, m.conn.StartUnitContext)
+// Start starts units and waits for the end of all jobs, as systemctl start does. The jobs
+// are queued in this order, none waited for before the next: systemd keeps to After=
+// between two of them where the unit that is to be first comes first. Else it may have
+// begun with the other before it hears of that one.
+func (m *Manager) Start(ctx context.Context, units ...string) error {
+	return m.jobs(ctx, "start", units, m.conn.StartUnitContext)
 }
 
-// Stop stops a unit and waits for the job's end.
-func (m *Manager) Stop(ctx context.Context, unit string) error {
-	return m.job(ctx, "stop", unit, m.conn.StopUnitContext)
+// Stop stops units and waits for the end of all jobs, queued in this order: the unit that
+// is to be stopped first comes first.
+func (m *Manager) Stop(ctx context.Context, units ...string) error {
+	return m.jobs(ctx, "stop", units, m.conn.StopUnitContext)
 }
 
-// Restart restarts a unit, or starts it, and waits for the job's end.
-func (m *Manager) Restart(ctx context.Context, unit string) error {
-	return m.job(ctx, "restart", unit, m.conn.RestartUnitContext)
+// Restart restarts units, or starts them, and waits for the end of all jobs, queued in the
+// order of Start.
+func (m *Manager) Restart(ctx context.Context, units ...string) error {
+	return m.jobs(ctx, "restart", units, m.conn.RestartUnitContext)
 }
 
 // TryRestart restarts a unit if it runs. It gives way to a job that the unit has
@@ -76,19 +82,60 @@ func (m *Manager) job(ctx context.Context, verb, unit string, call jobCall) erro
 
 // jobIn queues a job in one of systemd's job modes, see systemctl(1), and waits for it.
 func (m *Manager) jobIn(ctx context.Context, mode, verb, unit string, call jobCall) error {
+	j, err := queue(ctx, mode, verb, unit, call)
+	if err != nil {
+		return err
+	}
+	return j.wait(ctx)
+}
+
+// jobs queues a job of each unit, and waits for all.
+func (m *Manager) jobs(ctx context.Context, verb string, units []string, call jobCall) error {
+	var waiting []*job
+	var failed []error
+	for _, u := range units {
+		j, err := queue(ctx, "replace", verb, u, call)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		waiting = append(waiting, j)
+	}
+	for _, j := range waiting {
+		if err := j.wait(ctx); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	if len(failed) > 1 {
+		return fmt.Errorf("%w; so do %d more units", failed[0], len(failed)-1)
+	}
+	return errors.Join(failed...)
+}
+
+// A job is one that was queued.
+type job struct {
+	verb, unit string
+	done       <-chan string
+}
+
+func queue(ctx context.Context, mode, verb, unit string, call jobCall) (*job, error) {
 	// The library sends the result while it holds the lock that every other job
 	// needs: the channel must have room for it, also when nobody waits any more.
 	done := make(chan string, 1)
 	if _, err := call(ctx, unit, mode, done); err != nil {
-		return fmt.Errorf("%s unit %q: %w", verb, unit, plain(ctx, err))
+		return nil, fmt.Errorf("%s unit %q: %w", verb, unit, plain(ctx, err))
 	}
+	return &job{verb: verb, unit: unit, done: done}, nil
+}
+
+func (j *job) wait(ctx context.Context) error {
 	select {
-	case result := <-done:
+	case result := <-j.done:
 		if result != "done" {
-			return &JobError{Verb: verb, Unit: unit, Result: result}
+			return &JobError{Verb: j.verb, Unit: j.unit, Result: result}
 		}
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%s unit %q: %w: the job goes on, see systemctl list-jobs", verb, unit, context.Cause(ctx))
+		return fmt.Errorf("%s unit %q: %w: the job goes on, see systemctl list-jobs", j.verb, j.unit, context.Cause(ctx))
 	}
 }

@@ -148,6 +148,20 @@ func (m *Manager) ActiveState(ctx context.Context, name string) (string, error) 
 	return state, nil
 }
 
+// Ordering are the units that a unit comes after, and those that it comes before
+// (systemd.unit(5), After=). Of a unit that systemd has not loaded it is what that unit
+// says itself: what others say of it counts once they are loaded.
+func (m *Manager) Ordering(ctx context.Context, name string) (after, before []string, err error) {
+	for property, list := range map[string]*[]string{"After": &after, "Before": &before} {
+		p, err := m.conn.GetUnitPropertyContext(ctx, name, property)
+		if err != nil {
+			return nil, nil, fmt.Errorf("ask systemd for %s= of unit %q: %w", property, name, plain(ctx, err))
+		}
+		*list, _ = p.Value.Value().([]string)
+	}
+	return after, before, nil
+}
+
 // plain takes the names of D-Bus errors that a caller may act on, and the cause of the
 // context's end, such as a signal.
 func plain(ctx context.Context, err error) error {
