@@ -19,6 +19,7 @@ import (
 type subject struct {
 	name    string
 	process *service.Process // $MAINPID's; nil by hand
+	dirs    state.Dirs
 }
 
 // Close lets go of the process.
@@ -37,7 +38,7 @@ func identify(dirs state.Dirs, name string) (*subject, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the service by $MAINPID: %w", err)
 	}
-	s := &subject{process: process}
+	s := &subject{process: process, dirs: dirs}
 	switch {
 	case name != "":
 		s.name, err = recordedName(dirs, name)
@@ -243,7 +244,7 @@ func findProcess(ctx context.Context, s *subject, r *state.Record, manager servi
 	case r.MountNS == 0 && unnamed != nil:
 		return nil, unnamed
 	case r.MountNS == 0:
-		return nil, fmt.Errorf("there is no record of %q and no running unit of that name: start it first (extexec list shows the names)", s.name)
+		return nil, fmt.Errorf("there is no record of %q and no running unit of that name: start it first (%s shows the names)", s.name, s.dirs.Hint("list"))
 	}
 	// The main process may be another by now: a daemon that forks, nginx after
 	// USR2. Whoever lives in the namespace shows it.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/extexec/extexec/nsmount/nsmounttest"
 	"github.com/extexec/extexec/reload/state"
 )
 
@@ -115,6 +116,12 @@ func TestRollbackUsage(t *testing.T) {
 	code, _, errOut := call("rollback", "--state-dir", dir, "web")
 	if code != exitFailed || !strings.Contains(errOut, `rollback "web.service": `) {
 		t.Errorf("unknown name: code %d, %q", code, errOut)
+	}
+	nsmounttest.Root(t)
+	save(t, dir, "by-hand", &state.Record{})
+	code, _, errOut = call("rollback", "--state-dir", dir, "by-hand")
+	if code != exitFailed || !strings.Contains(errOut, "extexec list --state-dir "+dir+" shows the names") {
+		t.Errorf("what does not run: code %d, %q", code, errOut)
 	}
 }
 

@@ -22,7 +22,7 @@ type Namespace struct {
 // elsewhere looks at the unit's processes that live in other mount namespaces: a
 // sandbox that the service makes, say. What was exchanged by propagation is current
 // there, the rest is not. Processes without overlays of this name are none of ours.
-func (s *Status) elsewhere(r *state.Record) {
+func (s *Status) elsewhere(u *state.Unit, r *state.Record) {
 	if s.State != Live || len(s.PIDs) == 0 {
 		return
 	}
@@ -42,7 +42,7 @@ func (s *Status) elsewhere(r *state.Record) {
 		}
 	}
 	if s.Stale > 0 {
-		s.note("processes of the service in other mount namespaces see an older generation (%d): write Namespaces=unit and run \"extexec repair\", or restart them", s.Stale)
+		s.note("processes of the service in other mount namespaces see an older generation (%d): write Namespaces=unit and run %q, or restart them", s.Stale, u.Hint("repair"))
 	}
 }
 

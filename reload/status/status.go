@@ -95,7 +95,7 @@ func Read(u *state.Unit) (*Status, error) {
 		s.LastAttempt = &h[len(h)-1]
 	}
 	s.live(r)
-	s.elsewhere(r)
+	s.elsewhere(u, r)
 	s.onDisk(r, m)
 	if s.Interrupted {
 		s.note("generation %d was begun and neither committed nor taken back: the next reload puts that right", s.Pending.Number)

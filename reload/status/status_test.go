@@ -387,7 +387,7 @@ func TestElsewhere(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || s.Stale != 1 {
 		t.Errorf("stale %d, by process (-want +got):\n%s", s.Stale, diff)
 	}
-	if len(s.Notes) != 1 || !strings.Contains(s.Notes[0], "see an older generation (1)") {
+	if len(s.Notes) != 1 || !strings.Contains(s.Notes[0], "see an older generation (1)") || !strings.Contains(s.Notes[0], "extexec repair --state-dir ") {
 		t.Errorf("notes %q", s.Notes)
 	}
 }
