@@ -354,8 +354,9 @@ func (t *transaction) exchange(target *target, is *situation, m *made) steps.Ste
 }
 
 // exchangeBound is how long an exchange is waited for. It takes about a millisecond,
-// unless a lookup hangs.
-const exchangeBound = 10 * time.Second
+// unless a lookup hangs; more than ten seconds were seen once on a machine whose disk
+// was overloaded, and to give up makes nothing better.
+const exchangeBound = 30 * time.Second
 
 // show makes the exchange. Once it has begun, the end of ctx does not end the wait:
 // who does not know what the hierarchies show cannot take it back, and must not say
